@@ -1,0 +1,75 @@
+//! Manifest + registry → [`Graph`]: every instance with its resolved settings, wires and axes, in topological order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+
+use crate::kind::Resolved;
+
+/// The instances of a manifest, upstream first.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// The manifest's `name`.
+    pub name: String,
+    /// The instances; an index into this list is an instance's number.
+    pub instances: Vec<Instance>,
+}
+
+/// A stage at one projection of the cells.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// The stage's name in the manifest.
+    pub stage: String,
+    /// The kind's name.
+    pub kind: String,
+    /// Axis → the value's name as text, only the axes this instance has, in the manifest's order.
+    pub axes: IndexMap<String, String>,
+    /// Settings with defaults filled in, the parts it reads and makes.
+    pub resolved: Resolved,
+    /// Port → where its artifacts come from.
+    pub wires: BTreeMap<String, Wire>,
+    /// Input setting (`train`, or `field.key` for a map of paths) → paths or globs, relative to the project.
+    pub files: BTreeMap<String, Vec<String>>,
+    /// What to copy out of the artifact, and where to.
+    pub publish: Vec<Publish>,
+}
+
+impl Instance {
+    /// `model@architecture=bi_encoder,loss=bce,seed=42`, or just the stage's name if it has no axes.
+    pub fn name(&self) -> String {
+        if self.axes.is_empty() {
+            return self.stage.clone();
+        }
+        let axes: Vec<String> = self.axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+        format!("{}@{}", self.stage, axes.join(","))
+    }
+}
+
+/// What is connected to a port.
+#[derive(Clone, Debug)]
+pub enum Wire {
+    /// One artifact.
+    One {
+        /// The number of the instance that makes it.
+        from: usize,
+        /// The parts that are read.
+        parts: Vec<String>,
+    },
+    /// The artifacts of `{collect: stage}`, in the order of the cells.
+    Collect {
+        /// The numbers of the instances that make them.
+        from: Vec<usize>,
+        /// The parts that are read of each.
+        parts: Vec<String>,
+    },
+}
+
+/// One `publish` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// The part to copy; none for the whole artifact.
+    pub part: Option<String>,
+    /// Where to, relative to the project.
+    pub target: PathBuf,
+}

@@ -1,0 +1,270 @@
+//! What a kind of stage is: its settings, its ports, what it reads and makes, and its one function.
+//!
+//! A kind is one file and one line in the [`Registry`]. It reads nothing but its settings and its declared inputs:
+//! no clock, no environment, no current directory, no unseeded randomness.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::artifact::Input;
+use crate::context::Context;
+
+/// A kind of stage, such as `load` or `train`.
+pub trait Kind: Send + Sync {
+    /// The word after `kind:` in a manifest.
+    fn name(&self) -> &'static str;
+
+    /// The version of this kind's meaning. It enters the fingerprint; raise it when equal inputs would give other bytes.
+    fn version(&self) -> u32;
+
+    /// One line for people.
+    fn about(&self) -> &'static str;
+
+    /// Whether an instance runs inside the program or as a child process of its own.
+    fn weight(&self) -> Weight;
+
+    /// Every setting of this kind and what becomes of it. A key that is not here is refused before [`Kind::resolve`].
+    fn fields(&self) -> &'static [Field];
+
+    /// The inputs this kind takes.
+    fn ports(&self) -> &'static [Port];
+
+    /// The type of artifact this kind makes, such as `corpus`, `encoder`, `tokens`, `model`, `scores`, `report`.
+    fn produces(&self) -> &'static str;
+
+    /// Checks the settings of one instance, fills in defaults, and says which parts of which ports it reads and which
+    /// parts it will make. `inputs` holds the parts that the connected ports offer.
+    ///
+    /// # Errors
+    /// A [`SettingError`] names the setting that is wrong; the engine adds file and line.
+    fn resolve(&self, settings: &Value, inputs: &InputParts) -> Result<Resolved, SettingError>;
+
+    /// Makes the artifact of one instance. `ctx` holds the resolved settings, the inputs and the output place.
+    ///
+    /// # Errors
+    /// Whatever stops the stage; it fails this instance and its descendants only.
+    fn run(&self, ctx: &Context) -> Result<(), StageError>;
+}
+
+/// Where an instance runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weight {
+    /// In the program itself, on a worker thread.
+    Light,
+    /// As a child process with its own threads, log and measured peak memory.
+    Heavy,
+}
+
+/// What a setting does to the fingerprint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FieldClass {
+    /// Its value enters the fingerprint.
+    Counted,
+    /// It is kept in the record and changes nothing else.
+    Recorded,
+    /// A path or glob (or a list of them): the names below its fixed part and the digests of the files enter the
+    /// fingerprint, its text does not.
+    Input,
+}
+
+/// One setting of a kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name in the manifest.
+    pub name: &'static str,
+    /// What it does to the fingerprint.
+    pub class: FieldClass,
+}
+
+impl Field {
+    /// A setting that enters the fingerprint.
+    pub const fn counted(name: &'static str) -> Self {
+        Self { name, class: FieldClass::Counted }
+    }
+
+    /// A setting that is only kept in the record.
+    pub const fn recorded(name: &'static str) -> Self {
+        Self { name, class: FieldClass::Recorded }
+    }
+
+    /// A path or glob whose files enter the fingerprint.
+    pub const fn input(name: &'static str) -> Self {
+        Self { name, class: FieldClass::Input }
+    }
+}
+
+/// One input of a kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Port {
+    /// Its name under `inputs:`.
+    pub name: &'static str,
+    /// The artifact type it takes; must equal the upstream kind's [`Kind::produces`]. `*` takes any.
+    pub takes: &'static str,
+    /// Whether it must be connected.
+    pub required: bool,
+    /// Whether it takes `{collect: stage}` (many artifacts) rather than one.
+    pub collects: bool,
+}
+
+/// The parts that each connected port offers, for [`Kind::resolve`].
+#[derive(Clone, Debug, Default)]
+pub struct InputParts {
+    /// Port name → part names. For a collecting port: the parts that every collected artifact has.
+    pub ports: BTreeMap<String, Vec<String>>,
+}
+
+impl InputParts {
+    /// The parts offered at `port`; empty if it is not connected.
+    pub fn parts(&self, port: &str) -> &[String] {
+        self.ports.get(port).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether anything is connected to `port`.
+    pub fn connected(&self, port: &str) -> bool {
+        self.ports.contains_key(port)
+    }
+}
+
+/// What [`Kind::resolve`] found out about one instance.
+#[derive(Clone, Debug, Default)]
+pub struct Resolved {
+    /// Every setting with its value, defaults filled in. A setting that is absent (an optional one left out) is null.
+    pub settings: Map<String, Value>,
+    /// Which parts of which ports are read. A connected port that is not named here gives neither edge nor axes.
+    pub reads: BTreeMap<String, Vec<String>>,
+    /// The parts that the artifact will have.
+    pub parts: Vec<String>,
+}
+
+impl Resolved {
+    /// Starts from typed settings with their defaults filled in.
+    ///
+    /// # Errors
+    /// Only if `settings` does not serialize to a map (a mistake of the kind's author).
+    pub fn new<S: Serialize>(settings: &S) -> Result<Self, SettingError> {
+        match serde_json::to_value(settings) {
+            Ok(Value::Object(settings)) => Ok(Self { settings, ..Self::default() }),
+            Ok(_) => Err(SettingError::new("", "settings of a kind must be a map")),
+            Err(error) => Err(SettingError::new("", error.to_string())),
+        }
+    }
+
+    /// Adds a port and the parts read from it.
+    #[must_use]
+    pub fn reads<I: IntoIterator<Item = S>, S: Into<String>>(mut self, port: &str, parts: I) -> Self {
+        self.reads.insert(port.to_owned(), parts.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets the parts the artifact will have.
+    #[must_use]
+    pub fn makes<I: IntoIterator<Item = S>, S: Into<String>>(mut self, parts: I) -> Self {
+        self.parts = parts.into_iter().map(Into::into).collect();
+        self
+    }
+}
+
+/// A setting that is wrong. Messages are lower-case fragments without a full stop.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SettingError {
+    /// Which setting, as a path below `with`: `thresholds[1]`, `learning_rate`; `inputs.type_encoder` for a port.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl SettingError {
+    /// An error about the setting at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), help: None }
+    }
+
+    /// Adds what the user can do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Reads a kind's typed settings; a type error names the path of the wrong value.
+///
+/// # Errors
+/// A [`SettingError`] at the value that does not fit.
+pub fn parse_settings<S: DeserializeOwned>(settings: &Value) -> Result<S, SettingError> {
+    serde_path_to_error::deserialize(settings).map_err(|error| {
+        let path = error.path().to_string();
+        SettingError::new(if path == "." { String::new() } else { path }, error.into_inner().to_string())
+    })
+}
+
+/// Why a stage stopped. The message says what failed, where (file, line, field) and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StageError {
+    /// The message, lower-case, without a full stop.
+    pub message: String,
+    /// What the user can do.
+    pub help: Option<String>,
+    /// Whether the stage stopped because it was told to, not because something is wrong.
+    pub cancelled: bool,
+}
+
+impl StageError {
+    /// An error with this message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None, cancelled: false }
+    }
+
+    /// Adds what the user can do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// One artifact of a collecting port, with the axis values it stands for.
+#[derive(Clone, Debug)]
+pub struct Collected {
+    /// The instance's name, such as `scores@architecture=bi_encoder,loss=bce`.
+    pub instance: String,
+    /// Axis → the value's name as text (the key of a named map, the scalar of a list), in the manifest's order.
+    pub axes: IndexMap<String, String>,
+    /// The artifact.
+    pub input: Input,
+}
+
+/// The kinds that a manifest can name.
+#[derive(Default)]
+pub struct Registry {
+    kinds: BTreeMap<&'static str, Box<dyn Kind>>,
+}
+
+impl Registry {
+    /// Adds a kind.
+    #[must_use]
+    pub fn with(mut self, kind: impl Kind + 'static) -> Self {
+        self.kinds.insert(kind.name(), Box::new(kind));
+        self
+    }
+
+    /// The kind called `name`.
+    pub fn get(&self, name: &str) -> Option<&dyn Kind> {
+        self.kinds.get(name).map(AsRef::as_ref)
+    }
+
+    /// The names of all kinds, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.kinds.keys().copied()
+    }
+}
