@@ -1,1 +1,5 @@
-//! x
+//! The stages of nerpipe: corpora, tokenizers, span-based entity recognizers, training and evaluation.
+
+pub mod tokenizer;
+pub mod tokens;
+pub mod wordpiece;
