@@ -1,1 +1,3 @@
-//! x
+//! The stages of nerpipe: corpora, tokenizers, span-based entity recognizers, training and evaluation.
+
+pub mod rng;
