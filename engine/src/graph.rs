@@ -41,7 +41,11 @@ impl Instance {
         if self.axes.is_empty() {
             return self.stage.clone();
         }
-        let axes: Vec<String> = self.axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+        let axes: Vec<String> = self
+            .axes
+            .iter()
+            .map(|(axis, value)| format!("{axis}={value}"))
+            .collect();
         format!("{}@{}", self.stage, axes.join(","))
     }
 }
