@@ -1,5 +1,6 @@
 //! The stages of nerpipe: corpora, tokenizers, span-based entity recognizers, training and evaluation.
 
+pub mod corpus;
 pub mod rng;
 pub mod tokenizer;
 pub mod tokens;
