@@ -1,6 +1,8 @@
 //! The stages of nerpipe: corpora, tokenizers, span-based entity recognizers, training and evaluation.
 
+pub mod allocator;
 pub mod decode;
+pub mod device;
 pub mod metrics;
 pub mod optim;
 pub mod rng;
