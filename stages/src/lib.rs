@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod optim;
 pub mod rng;
 pub mod schedule;
+pub mod tensors;
 pub mod tokenizer;
 pub mod tokens;
 pub mod wordpiece;
