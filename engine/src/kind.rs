@@ -85,17 +85,26 @@ pub struct Field {
 impl Field {
     /// A setting that enters the fingerprint.
     pub const fn counted(name: &'static str) -> Self {
-        Self { name, class: FieldClass::Counted }
+        Self {
+            name,
+            class: FieldClass::Counted,
+        }
     }
 
     /// A setting that is only kept in the record.
     pub const fn recorded(name: &'static str) -> Self {
-        Self { name, class: FieldClass::Recorded }
+        Self {
+            name,
+            class: FieldClass::Recorded,
+        }
     }
 
     /// A path or glob whose files enter the fingerprint.
     pub const fn input(name: &'static str) -> Self {
-        Self { name, class: FieldClass::Input }
+        Self {
+            name,
+            class: FieldClass::Input,
+        }
     }
 }
 
@@ -149,7 +158,10 @@ impl Resolved {
     /// Only if `settings` does not serialize to a map (a mistake of the kind's author).
     pub fn new<S: Serialize>(settings: &S) -> Result<Self, SettingError> {
         match serde_json::to_value(settings) {
-            Ok(Value::Object(settings)) => Ok(Self { settings, ..Self::default() }),
+            Ok(Value::Object(settings)) => Ok(Self {
+                settings,
+                ..Self::default()
+            }),
             Ok(_) => Err(SettingError::new("", "settings of a kind must be a map")),
             Err(error) => Err(SettingError::new("", error.to_string())),
         }
@@ -158,7 +170,8 @@ impl Resolved {
     /// Adds a port and the parts read from it.
     #[must_use]
     pub fn reads<I: IntoIterator<Item = S>, S: Into<String>>(mut self, port: &str, parts: I) -> Self {
-        self.reads.insert(port.to_owned(), parts.into_iter().map(Into::into).collect());
+        self.reads
+            .insert(port.to_owned(), parts.into_iter().map(Into::into).collect());
         self
     }
 
@@ -185,7 +198,11 @@ pub struct SettingError {
 impl SettingError {
     /// An error about the setting at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), help: None }
+        Self {
+            path: path.into(),
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Adds what the user can do.
@@ -203,7 +220,10 @@ impl SettingError {
 pub fn parse_settings<S: DeserializeOwned>(settings: &Value) -> Result<S, SettingError> {
     serde_path_to_error::deserialize(settings).map_err(|error| {
         let path = error.path().to_string();
-        SettingError::new(if path == "." { String::new() } else { path }, error.into_inner().to_string())
+        SettingError::new(
+            if path == "." { String::new() } else { path },
+            error.into_inner().to_string(),
+        )
     })
 }
 
@@ -222,7 +242,11 @@ pub struct StageError {
 impl StageError {
     /// An error with this message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, cancelled: false }
+        Self {
+            message: message.into(),
+            help: None,
+            cancelled: false,
+        }
     }
 
     /// Adds what the user can do.
