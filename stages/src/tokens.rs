@@ -10,7 +10,6 @@
 //! the file's own label table). Columns of a label table: `name`, `ids`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -26,6 +25,7 @@ use indexmap::IndexMap;
 use nerpipe_engine::Part;
 use serde::{Deserialize, Serialize};
 
+use crate::mapped::map_file;
 use crate::tokenizer::Encoded;
 
 /// Rows of one record batch at most.
@@ -429,19 +429,12 @@ fn lists(batch: &RecordBatch, name: &str) -> Result<Lists, String> {
     })
 }
 
-/// Maps a file into memory, read-only.
-#[expect(
-    unsafe_code,
-    reason = "a mapped file must not change; files of the object store are never written again"
-)]
+/// Maps a file into memory, as a buffer for Arrow.
 fn map(path: &Path, name: &str) -> Result<Buffer, TokensError> {
-    let open = |source| TokensError::Open {
+    let mapped = map_file(path).map_err(|source| TokensError::Open {
         name: name.to_owned(),
         source,
-    };
-    let file = File::open(path).map_err(open)?;
-    // SAFETY: sealed files of the object store are read-only and replaced by renaming, never written in place.
-    let mapped = unsafe { memmap2::Mmap::map(&file) }.map_err(open)?;
+    })?;
     Ok(Buffer::from(bytes::Bytes::from_owner(mapped)))
 }
 
@@ -650,6 +643,19 @@ impl LabelTable {
         self.entries.is_empty()
     }
 
+    /// Pairs of types with the same subword ids, which no model can tell apart; the earlier one comes first.
+    pub fn alike(&self) -> Vec<(String, String)> {
+        let mut seen: BTreeMap<&[u32], &str> = BTreeMap::new();
+        let mut pairs = Vec::new();
+        for (name, ids) in &self.entries {
+            match seen.get(ids.as_slice()) {
+                Some(&earlier) => pairs.push((earlier.to_owned(), name.clone())),
+                None => drop(seen.insert(ids, name)),
+            }
+        }
+        pairs
+    }
+
     /// Writes the table as an Arrow IPC file and hands back `out`.
     ///
     /// # Errors
@@ -695,6 +701,11 @@ impl SplitBuilder {
             done: Vec::new(),
             open: None,
         }
+    }
+
+    /// The view that its sentences are in.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Begins the file `stem`; sentences that follow belong to it.
