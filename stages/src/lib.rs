@@ -4,6 +4,7 @@ pub mod allocator;
 pub mod corpus;
 pub mod decode;
 pub mod device;
+pub mod encoder;
 pub mod load;
 mod mapped;
 pub mod metrics;
