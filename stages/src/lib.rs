@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod optim;
 pub mod rng;
 pub mod schedule;
+pub mod tensors;
 pub mod tokenize;
 pub mod tokenizer;
 pub mod tokens;
