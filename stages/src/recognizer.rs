@@ -3,6 +3,8 @@
 //! It is the part of a training's settings that the finished model needs to be used again, and is written into the
 //! checkpoint's `config.json`. Encoder arrangement and loss are two fields of one recognizer, not four programs.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::tokens::Format;
@@ -61,6 +63,16 @@ pub enum Threshold {
     LabelToken,
 }
 
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Probability(probability) => write!(f, "{probability}"),
+            Self::Cls => f.write_str("cls"),
+            Self::LabelToken => f.write_str("label_token"),
+        }
+    }
+}
+
 impl Serialize for Threshold {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -76,7 +88,7 @@ impl<'de> Deserialize<'de> for Threshold {
         struct Visitor;
         impl serde::de::Visitor<'_> for Visitor {
             type Value = Threshold;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a probability between 0 and 1, `cls` or `label_token`")
             }
             fn visit_f64<E: serde::de::Error>(self, p: f64) -> Result<Threshold, E> {
@@ -210,6 +222,30 @@ impl RecognizerConfig {
     /// Whether the prompt has a marker token for the threshold.
     pub fn has_threshold_marker(&self) -> bool {
         self.architecture == Architecture::CrossEncoder && self.prediction_threshold == Threshold::LabelToken
+    }
+
+    /// The position of a text's first subword: before it are `[CLS]` or the threshold slot, or nothing.
+    pub fn text_position(&self) -> u32 {
+        u32::from(self.is_bi_encoder() || self.has_threshold_slot())
+    }
+
+    /// Whether a model with this configuration can be evaluated at `threshold`.
+    ///
+    /// # Errors
+    /// If it was trained with another kind of threshold (defect 21 of the reference: accepted silently, with meaningless
+    /// results).
+    pub fn accepts(&self, threshold: Threshold) -> Result<(), ConfigError> {
+        let possible = match (self.prediction_threshold, threshold) {
+            (Threshold::Probability(_), Threshold::Probability(_)) => return Ok(()),
+            (own, asked) if own == asked => return Ok(()),
+            (Threshold::Probability(_), _) => "a probability between 0 and 1, such as 0.5".to_owned(),
+            (own, _) => format!("`{own}`, which it was trained with"),
+        };
+        let problem = format!("the model cannot be evaluated at the threshold `{threshold}`; it takes {possible}");
+        Err(ConfigError {
+            field: "thresholds",
+            problem,
+        })
     }
 
     /// Checks ranges, and that loss, architecture and threshold go together.
@@ -355,6 +391,24 @@ mod tests {
             let error = config(architecture, loss, threshold).validate().expect_err(hint);
             assert_eq!(error.field, "prediction_threshold");
             assert!(error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    /// Defect 21 of the reference, in its three forms.
+    #[test]
+    fn a_threshold_of_another_kind_is_refused() {
+        for (own, asked, possible) in [
+            (Threshold::Cls, Threshold::LabelToken, "`cls`"),
+            (Threshold::Cls, Threshold::Probability(0.5), "`cls`"),
+            (Threshold::Probability(0.5), Threshold::Cls, "probability"),
+        ] {
+            let config = RecognizerConfig {
+                prediction_threshold: own,
+                ..RecognizerConfig::default()
+            };
+            assert!(config.accepts(own).is_ok());
+            let error = config.accepts(asked).expect_err(possible);
+            assert!(error.problem.contains(possible), "{error}");
         }
     }
 

@@ -289,7 +289,7 @@ impl Grid {
         let slot = config
             .has_threshold_slot()
             .then_some(usize::from(config.has_threshold_marker()));
-        let text_position = if config.is_bi_encoder() || slot.is_some() { 1 } else { 0 };
+        let text_position = config.text_position() as usize;
         Self {
             parity,
             length,

@@ -8,14 +8,14 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use super::dropout::Dropout;
 
 /// Stands for −∞ in masks: far below any score, yet finite. Its exponential is exactly 0 next to any real score.
-pub const REMOVED: f32 = -1e30;
+pub(crate) const REMOVED: f32 = -1e30;
 
 /// `x · weight + bias`.
 ///
 /// # Shapes
 /// x [R, in], weight [in, out], bias [out] → [R, out]. Batches are flattened to rows first: one matrix product is faster than
 /// many small ones.
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     x.matmul(weight) + bias.unsqueeze::<2>()
 }
 
@@ -23,14 +23,14 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
 ///
 /// # Shapes
 /// x [R, H], scale [H], shift [H] → [R, H]
-pub fn layer_norm(x: Tensor<2>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64) -> Tensor<2> {
+pub(crate) fn layer_norm(x: Tensor<2>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64) -> Tensor<2> {
     let centred = x.clone() - x.mean_dim(1);
     let variance = centred.clone().square().mean_dim(1);
     centred / (variance + epsilon).sqrt() * scale.unsqueeze::<2>() + shift.unsqueeze::<2>()
 }
 
 /// The Gaussian error linear unit in its exact form, `x · (1 + erf(x / √2)) / 2` (Hendrycks and Gimpel, 2016).
-pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let share = x.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0;
     x * share * 0.5
 }
@@ -39,7 +39,7 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 ///
 /// # Shapes
 /// query, key, value [B, A, L, H/A], keep_out [B, 1, 1, L] (0, or [`REMOVED`] for padding) → [B, A, L, H/A]
-pub fn attention(
+pub(crate) fn attention(
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
@@ -59,19 +59,19 @@ pub fn attention(
 ///
 /// # Shapes
 /// x [R, D] → [R, D]
-pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
+pub(crate) fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
     // Clamped before the root: the root's slope at 0 is infinite, and would turn a zero row's gradient into NaN.
     let length = x.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
     x / length
 }
 
 /// `ln(1 + eˣ)`, without overflow, exact in both tails, with slope σ(x) everywhere.
-pub fn softplus<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(crate) fn softplus<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     activation::log_sigmoid(x.neg()).neg()
 }
 
 /// Drops elements at `rate` and scales the rest, if there is a source of dropout (there is none outside training).
-pub fn drop_out<const D: usize>(x: Tensor<D>, rate: f64, dropout: Option<&Dropout>) -> Tensor<D> {
+pub(crate) fn drop_out<const D: usize>(x: Tensor<D>, rate: f64, dropout: Option<&Dropout>) -> Tensor<D> {
     match dropout {
         Some(dropout) if rate > 0.0 => {
             let mask = dropout.mask(rate, x.dims(), &x.device());
@@ -85,13 +85,13 @@ pub fn drop_out<const D: usize>(x: Tensor<D>, rate: f64, dropout: Option<&Dropou
 ///
 /// # Shapes
 /// x [R, D], `rows` of length N → [N, D]
-pub fn take_rows(x: Tensor<2>, rows: &[u32]) -> Tensor<2> {
+pub(crate) fn take_rows(x: Tensor<2>, rows: &[u32]) -> Tensor<2> {
     let device = x.device();
     x.select(0, indices(rows, &device))
 }
 
 /// Row numbers as a tensor.
-pub fn indices(rows: &[u32], device: &Device) -> Tensor<1, Int> {
+pub(crate) fn indices(rows: &[u32], device: &Device) -> Tensor<1, Int> {
     // Row numbers fit in 31 bits: a tensor with more rows than that would not fit in memory.
     let values: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
     let length = values.len();
@@ -99,7 +99,7 @@ pub fn indices(rows: &[u32], device: &Device) -> Tensor<1, Int> {
 }
 
 /// 0 where `keep` is true, [`REMOVED`] elsewhere.
-pub fn removal<const D: usize>(keep: &[bool], shape: [usize; D], device: &Device) -> Tensor<D> {
+pub(crate) fn removal<const D: usize>(keep: &[bool], shape: [usize; D], device: &Device) -> Tensor<D> {
     let values: Vec<f32> = keep.iter().map(|&keep| if keep { 0.0 } else { REMOVED }).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
@@ -109,7 +109,7 @@ pub fn removal<const D: usize>(keep: &[bool], shape: [usize; D], device: &Device
 ///
 /// # Shapes
 /// x [R, C] → [1]
-pub fn sum(x: Tensor<2>) -> Tensor<1> {
+pub(crate) fn sum(x: Tensor<2>) -> Tensor<1> {
     let [rows, _] = x.dims();
     x.sum_dim(1).reshape([1, rows]).sum_dim(1).reshape([1])
 }

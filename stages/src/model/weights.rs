@@ -217,7 +217,7 @@ impl Weights {
             };
             let Some(gradient) = gradient else { continue };
             let mut values = floats(gradient.into_data());
-            if let (Some(row), [_, width]) = (parameter.padding_row, parameter.shape[..]) {
+            if let (Some(row), &[_, width]) = (parameter.padding_row, &parameter.shape[..]) {
                 values[row * width..(row + 1) * width].fill(0.0);
             }
             taken.insert(name.clone(), values);
