@@ -428,8 +428,11 @@ impl From<TokensError> for StageError {
 
 #[cfg(test)]
 mod tests {
+    use nerpipe_engine::testing::Bench;
+
     use super::*;
     use crate::corpus::parse_record;
+    use crate::tokens::Split;
     use crate::wordpiece;
 
     fn tokenizer(vocabulary: &[&str]) -> TextTokenizer {
@@ -553,5 +556,51 @@ mod tests {
             Tokenize.resolve(&json!({"formats": []}), &inputs).unwrap_err().path,
             "formats"
         );
+    }
+
+    #[test]
+    fn splits_are_opened_file_by_file_and_stay_apart() {
+        let bench = Bench::new();
+        let vocabulary = |more: &str| format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nnew\nyork\n.\n{more}");
+        bench.write("vocab.txt", vocabulary("city\n"));
+        bench.write("types.txt", vocabulary("ci\n##ty\n"));
+        bench.write("train/a.jsonl", LINES[0]);
+        bench.write("train/b.jsonl", format!("{}\n{}", LINES[1], LINES[2]));
+        bench.write("test.jsonl", LINES[0]);
+        let encoder = |vocabulary: &str| {
+            let settings = json!({"source": "random", "vocabulary": vocabulary, "hidden_size": 8, "layers": 1});
+            bench.run(&crate::encoder::Encoder, settings).unwrap()
+        };
+        let (encoder, types) = (encoder("vocab.txt"), encoder("types.txt"));
+        let load = |bench: &Bench| {
+            bench.run(&crate::load::Load, json!({"train": "train/*.jsonl", "test": "test.jsonl"})).unwrap()
+        };
+        let corpus = load(&bench);
+        let bench = bench.input("tokenizer", &encoder).input("corpus", &corpus);
+        let first = bench.run(&Tokenize, json!({})).unwrap();
+        assert_eq!((first.steps.executed, first.names().len()), (3, 10));
+
+        let part = first.input.part("train").unwrap();
+        let split = Split::open(part, Format::Text).unwrap();
+        assert_eq!(split.files(), [("a".to_owned(), 0..1), ("b".to_owned(), 1..3)]);
+        assert_eq!(split.labels().names, ["City", "city"]);
+        assert_eq!(split.sentence(0).id, "a");
+        let only = bench.run(&Tokenize, json!({"formats": ["tokens"]})).unwrap();
+        let error = Split::open(only.input.part("train").unwrap(), Format::Text).err().unwrap();
+        assert!(error.to_string().contains("no `text` view"), "{error}");
+
+        bench.write("test.jsonl", LINES[1]);
+        let corpus = load(&bench);
+        let bench = bench.input("corpus", &corpus);
+        let second = bench.run(&Tokenize, json!({})).unwrap();
+        assert_eq!((second.steps.executed, second.steps.restored), (1, 2));
+        assert_eq!(second.input.part("train").unwrap().digest, part.digest);
+
+        let bench = bench.input("type_tokenizer", &types);
+        let third = bench.run(&Tokenize, json!({})).unwrap();
+        assert_eq!(third.text(TYPE_TOKENIZER), types.text("tokenizer.json"));
+        let split = Split::open(third.input.part("train").unwrap(), Format::Tokens).unwrap();
+        assert_eq!(split.labels().ids, [[8, 9], [8, 9]]);
+        assert!(third.warnings.iter().any(|line| line.contains("`city` and `City`")), "{:?}", third.warnings);
     }
 }
