@@ -13,6 +13,8 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 
+pub(crate) use build::input_files;
+
 use crate::kind::Resolved;
 
 /// The instances of a manifest, upstream first.
@@ -50,7 +52,7 @@ impl Instance {
     }
 }
 
-fn instance_name(stage: &str, axes: &IndexMap<String, String>) -> String {
+pub(crate) fn instance_name(stage: &str, axes: &IndexMap<String, String>) -> String {
     if axes.is_empty() {
         return stage.to_owned();
     }
