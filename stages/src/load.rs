@@ -564,7 +564,10 @@ mod tests {
         bench.write("test.jsonl", record("4"));
         let settings = json!({"train": "train", "test": "test.jsonl"});
         let first = bench.run(&Load, settings.clone()).unwrap();
-        assert_eq!(first.names(), ["test/test.jsonl", "train/a.jsonl", "train/more/b.jsonl"]);
+        assert_eq!(
+            first.names(),
+            ["test/test.jsonl", "train/a.jsonl", "train/more/b.jsonl"]
+        );
         assert_eq!(first.text("train/more/b.jsonl"), record("2") + &record("3"));
         assert_eq!(first.notes["train"], json!({"sentences": 3, "words": 6, "entities": 3}));
         assert_eq!((first.steps.executed, first.steps.restored), (3, 0));
@@ -602,7 +605,10 @@ mod tests {
         let (five, ten) = (select(5), select(10));
         assert_eq!(five.names(), ["test/b.jsonl", "train/selected.jsonl"]);
         assert_eq!(five.notes["train"]["sentences"], 5);
-        assert!(ten.text("train/selected.jsonl").starts_with(&five.text("train/selected.jsonl")));
+        assert!(
+            ten.text("train/selected.jsonl")
+                .starts_with(&five.text("train/selected.jsonl"))
+        );
         assert!(select(50).warnings[0].contains("only 21 records"));
     }
 
@@ -611,7 +617,10 @@ mod tests {
         let bench = Bench::new();
         let path = bench.write("test.jsonl", record("1") + "{\"id\": 2}\n");
         let error = bench.run(&Load, json!({"test": "test.jsonl"})).unwrap_err();
-        assert_eq!(error.message, format!("{}:2: `text`: the field is missing", path.display()));
+        assert_eq!(
+            error.message,
+            format!("{}:2: `text`: the field is missing", path.display())
+        );
         bench.write("test.jsonl", "");
         let error = bench.run(&Load, json!({"test": "test.jsonl"})).unwrap_err();
         assert!(error.message.contains("there are no records"), "{error}");

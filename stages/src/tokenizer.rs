@@ -170,7 +170,11 @@ impl TextTokenizer {
         let failed = |reason: String| TokenizerError::Parse { reason };
         let ids = tokens
             .iter()
-            .map(|token| tokenizer.token_to_id(token).ok_or_else(|| failed(format!("`{token}` could not be added"))))
+            .map(|token| {
+                tokenizer
+                    .token_to_id(token)
+                    .ok_or_else(|| failed(format!("`{token}` could not be added")))
+            })
             .collect::<Result<_, _>>()?;
         let json = tokenizer.to_string(true).map_err(|error| failed(error.to_string()))?;
         Ok((json.into_bytes(), ids))

@@ -188,8 +188,10 @@ fn directory_files(written: &Written) -> Result<Settings, SettingError> {
         return Err(SettingError::new("source", "no directory is named").help("name one, or write `random`"));
     }
     if folder.contains(['*', '?', '[']) {
-        return Err(SettingError::new("source", format!("`{folder}` is a pattern, not a directory"))
-            .help("name one directory; its name must not hold `*`, `?` or `[`"));
+        return Err(
+            SettingError::new("source", format!("`{folder}` is a pattern, not a directory"))
+                .help("name one directory; its name must not hold `*`, `?` or `[`"),
+        );
     }
     // The last one matches tokenizer.json, tokenizer_config.json and vocab.txt, of which not all need be there.
     let files = [CONFIG, WEIGHTS, "[tv]o[kc]*"].map(|file| format!("{folder}/{file}"));
@@ -384,8 +386,11 @@ mod tests {
     /// A vocabulary file and the encoder made with it.
     fn random(bench: &Bench, settings: Value) -> Made {
         bench.write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nnew\nyork\n##er\n");
-        let mut all = json!({"source": "random", "vocabulary": "vocab.txt", "hidden_size": 16, "heads": 2, "layers": 1});
-        all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let mut all =
+            json!({"source": "random", "vocabulary": "vocab.txt", "hidden_size": 16, "heads": 2, "layers": 1});
+        all.as_object_mut()
+            .unwrap()
+            .extend(settings.as_object().unwrap().clone());
         bench.run(&Encoder, all).unwrap()
     }
 
@@ -394,7 +399,11 @@ mod tests {
         let bench = Bench::new();
         let made = random(&bench, json!({"seed": 3}));
         assert_eq!(made.names(), [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG]);
-        assert_eq!(made.artifact, random(&bench, json!({"seed": 3})).artifact, "the same bytes every time");
+        assert_eq!(
+            made.artifact,
+            random(&bench, json!({"seed": 3})).artifact,
+            "the same bytes every time"
+        );
         assert_eq!(made.json(CONFIG)["vocab_size"], 8);
         assert_eq!(made.json(TOKENIZER_CONFIG)["cls_token"], "[CLS]");
 
@@ -406,9 +415,17 @@ mod tests {
 
         // An older directory has a vocabulary in place of a tokenizer.
         std::fs::remove_file(bench.project().join("models/mini/tokenizer.json")).unwrap();
-        bench.write("models/mini/vocab.txt", std::fs::read(bench.project().join("vocab.txt")).unwrap());
+        bench.write(
+            "models/mini/vocab.txt",
+            std::fs::read(bench.project().join("vocab.txt")).unwrap(),
+        );
         let older = bench.run(&Encoder, json!({"source": "models/mini/"})).unwrap();
-        let encode = |made: &Made| TextTokenizer::from_file(made.path(TOKENIZER)).unwrap().text("New Yorker").unwrap();
+        let encode = |made: &Made| {
+            TextTokenizer::from_file(made.path(TOKENIZER))
+                .unwrap()
+                .text("New Yorker")
+                .unwrap()
+        };
         assert_eq!(encode(&older), encode(&made));
     }
 
@@ -448,7 +465,8 @@ mod tests {
     #[test]
     fn a_vocabulary_is_trained_once_for_all_seeds() {
         let bench = Bench::new();
-        let line = r#"{"text": "the bank of the river", "tokens": ["the", "bank", "of", "the", "river"], "token_spans": []}"#;
+        let line =
+            r#"{"text": "the bank of the river", "tokens": ["the", "bank", "of", "the", "river"], "token_spans": []}"#;
         bench.write("train.jsonl", format!("{line}\n").repeat(3));
         let corpus = bench.run(&crate::load::Load, json!({"train": "train.jsonl"})).unwrap();
         let bench = bench.input("corpus", &corpus);
@@ -462,6 +480,10 @@ mod tests {
         assert_eq!(make(2).steps.restored, 1);
         assert!(first.warnings[0].contains("subwords, not 100"), "{:?}", first.warnings);
         let tokenizer = TextTokenizer::from_file(first.path(TOKENIZER)).unwrap();
-        assert_eq!(tokenizer.text("the river").unwrap().ids.len(), 2, "words that repeat become one subword");
+        assert_eq!(
+            tokenizer.text("the river").unwrap().ids.len(),
+            2,
+            "words that repeat become one subword"
+        );
     }
 }
