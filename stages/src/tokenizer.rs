@@ -180,6 +180,11 @@ impl TextTokenizer {
         Ok((json.into_bytes(), ids))
     }
 
+    /// The id of a token.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
     /// The token with this id.
     pub fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)

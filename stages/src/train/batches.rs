@@ -83,8 +83,10 @@ impl<'a> Batches<'a> {
 
     fn begin_epoch(&mut self) -> Result<(), StageError> {
         if self.split.is_empty() || !self.used_in_epoch {
-            return Err(StageError::new("the training split has no entity, so there is nothing to learn from")
-                .help("check that the corpus has annotations of the format that `annotation_format` names"));
+            return Err(
+                StageError::new("the training split has no entity, so there is nothing to learn from")
+                    .help("check that the corpus has annotations of the format that `annotation_format` names"),
+            );
         }
         self.used_in_epoch = false;
         self.order = (0..self.split.len() as u32).collect();
