@@ -633,6 +633,17 @@ impl LabelTable {
         Ok(self.entries.len() as u32 - 1)
     }
 
+    /// Adds the types of the label table at `path` that are new.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn add_file(&mut self, path: &Path, name: &str) -> Result<(), TokensError> {
+        for (label, ids) in read_labels(&map(path, name)?, name)? {
+            self.entries.entry(label).or_insert(ids);
+        }
+        Ok(())
+    }
+
     /// How many types there are.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -940,6 +951,23 @@ mod tests {
         }
         let tail = &sentences[sentences.len() - 600..];
         assert!(open(tail).unwrap().contains("damaged"));
+    }
+
+    #[test]
+    fn types_with_the_same_subwords_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut all = LabelTable::default();
+        for (file, labels) in [("a", ["city", "Person"]), ("b", ["City", "city"])] {
+            let mut table = LabelTable::default();
+            for label in labels {
+                table.index(label, || label_ids(&label.to_lowercase())).unwrap();
+            }
+            let path = folder.path().join(file);
+            std::fs::write(&path, table.write(Vec::new()).unwrap()).unwrap();
+            all.add_file(&path, file).unwrap();
+        }
+        assert_eq!(all.len(), 3);
+        assert_eq!(all.alike(), [("city".to_owned(), "City".to_owned())]);
     }
 
     #[test]
