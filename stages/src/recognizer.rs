@@ -248,27 +248,6 @@ impl RecognizerConfig {
         })
     }
 
-    /// The position of a text's first subword: before it are `[CLS]` or the threshold slot, or nothing.
-    pub fn text_position(&self) -> u32 {
-        u32::from(self.is_bi_encoder() || self.has_threshold_slot())
-    }
-
-    /// Whether a model with this configuration can be evaluated at `threshold`.
-    ///
-    /// # Errors
-    /// If it was trained with another kind of threshold (defect 21 of the reference: accepted silently, with meaningless
-    /// results).
-    pub fn accepts(&self, threshold: Threshold) -> Result<(), ConfigError> {
-        let possible = match (self.prediction_threshold, threshold) {
-            (Threshold::Probability(_), Threshold::Probability(_)) => return Ok(()),
-            (own, asked) if own == asked => return Ok(()),
-            (Threshold::Probability(_), _) => "a probability between 0 and 1, such as 0.5".to_owned(),
-            (own, _) => format!("`{own}`, which it was trained with"),
-        };
-        let problem = format!("the model cannot be evaluated at the threshold `{threshold}`; it takes {possible}");
-        Err(ConfigError { field: "thresholds", problem })
-    }
-
     /// Checks ranges, and that loss, architecture and threshold go together.
     ///
     /// # Errors
@@ -427,21 +406,6 @@ mod tests {
                 prediction_threshold: own,
                 ..RecognizerConfig::default()
             };
-            assert!(config.accepts(own).is_ok());
-            let error = config.accepts(asked).expect_err(possible);
-            assert!(error.problem.contains(possible), "{error}");
-        }
-    }
-
-    /// Defect 21 of the reference, in its three forms.
-    #[test]
-    fn a_threshold_of_another_kind_is_refused() {
-        for (own, asked, possible) in [
-            (Threshold::Cls, Threshold::LabelToken, "`cls`"),
-            (Threshold::Cls, Threshold::Probability(0.5), "`cls`"),
-            (Threshold::Probability(0.5), Threshold::Cls, "probability"),
-        ] {
-            let config = RecognizerConfig { prediction_threshold: own, ..RecognizerConfig::default() };
             assert!(config.accepts(own).is_ok());
             let error = config.accepts(asked).expect_err(possible);
             assert!(error.problem.contains(possible), "{error}");

@@ -26,11 +26,6 @@ pub const LABEL_MARKER: &str = "[LABEL]";
 /// The token that learns the threshold of a `label_token` model.
 pub const THRESHOLD_MARKER: &str = "[SPAN_THRESHOLD]";
 
-/// The token that stands before each type in a cross-encoder's prompt.
-pub const LABEL_MARKER: &str = "[LABEL]";
-/// The token that learns the threshold of a `label_token` model.
-pub const THRESHOLD_MARKER: &str = "[SPAN_THRESHOLD]";
-
 /// Candidates of one kind (starts, ends or spans) of all sentences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {

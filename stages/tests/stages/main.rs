@@ -1,0 +1,3 @@
+//! Drives the kinds of stages as a run does, on small corpora of their own.
+
+mod training;
