@@ -1,0 +1,3 @@
+//! The stages from outside, as one test binary.
+
+mod golden;
