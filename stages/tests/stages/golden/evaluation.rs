@@ -145,17 +145,17 @@ struct Decodable {
 
 fn check_outcome(outcome: &Outcome, sentences: &[Decodable], labels: &[String], findings: &mut Findings) {
     let threshold = &outcome.threshold;
-    if outcome.equal_confidence_pairs > 0 {
-        println!("threshold {threshold}: the reference's order is ambiguous, not compared");
-        return;
-    }
     let mut counter = Counter::default();
     for sentence in sentences {
         let bar = match threshold.as_f64() {
             Some(probability) => Bar::Fixed(logit(probability)),
             None => Bar::PerType(&sentence.first_span),
         };
-        let found = decode(&sentence.candidates, bar, Rank::Logit);
+        let found = if outcome.equal_confidence_pairs > 0 {
+            by_confidence(&sentence.candidates, threshold.as_f64(), &sentence.first_span)
+        } else {
+            decode(&sentence.candidates, bar, Rank::Logit)
+        };
         let expected = &outcome.predictions[sentence.row];
         let shown: Vec<_> = found
             .iter()
@@ -228,4 +228,24 @@ fn gold_sets(batch: &Batch) -> Vec<BTreeSet<(u32, u32, u32)>> {
         sets[gold.sentence as usize].insert((start, end, gold.class));
     }
     sets
+}
+
+/// The reference's decoding where confidences tie: they are 32-bit sigmoids, which are equal from a logit of 17 on, and the
+/// first of equals wins, type by type.
+fn by_confidence(candidates: &[Candidate], threshold: Option<f64>, first_span: &[f32]) -> Vec<Candidate> {
+    let confidence = |logit: f32| 1.0 / (1.0 + (-logit).exp());
+    let passes = |c: &&Candidate| match threshold {
+        Some(probability) => f64::from(confidence(c.logit)) > probability,
+        None => confidence(c.logit) > confidence(first_span[c.label as usize]),
+    };
+    let mut passing: Vec<Candidate> = candidates.iter().filter(passes).copied().collect();
+    passing.sort_by_key(|c| (c.label, c.start, c.end));
+    passing.sort_by(|a, b| confidence(b.logit).total_cmp(&confidence(a.logit)));
+    let mut kept: Vec<Candidate> = Vec::new();
+    for candidate in passing {
+        if kept.iter().all(|other| candidate.end < other.start || other.end < candidate.start) {
+            kept.push(candidate);
+        }
+    }
+    kept
 }
