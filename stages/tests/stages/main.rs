@@ -1,3 +1,4 @@
-//! The stages from outside, as one test binary.
+//! Drives the stages as a run does, and holds the models against the reference's fixtures.
 
 mod golden;
+mod training;
