@@ -14,6 +14,8 @@ pub mod kind;
 pub mod manifest;
 mod source;
 mod suggest;
+#[cfg(test)]
+mod tests;
 
 pub use artifact::{Input, Part, PartFile};
 pub use axes::MAX_CELLS;

@@ -5,8 +5,6 @@
 
 mod build;
 mod publish;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

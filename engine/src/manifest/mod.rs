@@ -309,8 +309,16 @@ fn set(source: &mut Source, argument: &str) -> Result<(), Diagnostic> {
         return Err(shown(1, argument.chars().count(), format!("`{argument}` has no `=`")).help(usage));
     };
     let key_length = key.chars().count();
-    let value: Value = serde_yaml::from_str(text)
-        .map_err(|error| shown(key_length + 2, text.chars().count(), format!("not valid YAML: {error}")))?;
+    let value: Value = serde_yaml::from_str(text).map_err(|error| {
+        // Lines and columns of a single word on the command line say nothing.
+        let reason = error.to_string();
+        let reason = reason.split(" at line").next().unwrap_or_default();
+        shown(
+            key_length + 2,
+            text.chars().count(),
+            format!("not valid YAML: {reason}"),
+        )
+    })?;
     let steps: Vec<&str> = key.split('.').collect();
     let names = |path: &[&str]| -> Vec<String> {
         let mut map = Some(source.root());
