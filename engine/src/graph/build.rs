@@ -6,6 +6,7 @@
 //! are one instance, and each cell remembers which instance it fell to: that is where the next stage finds its partner.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::rc::Rc;
 
 use indexmap::IndexMap;
@@ -38,6 +39,7 @@ impl Graph {
             points: Vec::new(),
             of_cell: HashMap::new(),
             found: Diagnostics::default(),
+            missing: BTreeMap::new(),
         };
         for stage in upstream_first(manifest) {
             // `Manifest::parse` has refused unknown kinds.
@@ -87,6 +89,8 @@ struct Builder<'a> {
     /// Stage → for each cell the number of its instance. A stage with errors is missing here.
     of_cell: HashMap<&'a str, Vec<usize>>,
     found: Diagnostics,
+    /// Path or pattern → why it leads to nothing; asked once each, however many instances read it.
+    missing: BTreeMap<String, Option<String>>,
 }
 
 /// What an input is, seen from all cells.
@@ -465,22 +469,7 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        let mut files = BTreeMap::new();
-        for field in kind.fields().iter().filter(|field| field.class == FieldClass::Input) {
-            let value = resolved.settings.get(field.name).unwrap_or(&Value::Null);
-            if let Err(path) = input_files(field.name, value, &mut files) {
-                let place = self
-                    .manifest
-                    .source
-                    .value(&with_path(name).join(&split_setting_path(&path)));
-                self.found.push(
-                    Diagnostic::error(format!(
-                        "`{path}` must be a path or a pattern, a list of them, or a map of them"
-                    ))
-                    .at(place),
-                );
-            }
-        }
+        let files = self.files(name, kind, resolved);
         Instance {
             stage: name.to_owned(),
             kind: kind.name().to_owned(),
@@ -490,6 +479,35 @@ impl<'a> Builder<'a> {
             files,
             publish: targets,
         }
+    }
+
+    /// The paths of the input settings; each must lead to something, so that no run ends at a misspelt file.
+    fn files(&mut self, name: &str, kind: &dyn Kind, resolved: &Resolved) -> BTreeMap<String, Vec<String>> {
+        let mut files = BTreeMap::new();
+        for field in kind.fields().iter().filter(|field| field.class == FieldClass::Input) {
+            let value = resolved.settings.get(field.name).unwrap_or(&Value::Null);
+            if let Err(path) = input_files(field.name, value, &mut files) {
+                let message = format!("`{path}` must be a path or a pattern, a list of them, or a map of them");
+                self.found
+                    .push(Diagnostic::error(message).at(self.manifest.place_of_setting(name, &path)));
+            }
+        }
+        for (field, paths) in &files {
+            for (index, path) in paths.iter().enumerate() {
+                let reason = self
+                    .missing
+                    .entry(path.clone())
+                    .or_insert_with(|| missing(&self.manifest.project, path));
+                if let Some(reason) = reason {
+                    // The path of a list's item, unless the setting is a single path.
+                    let item = self.manifest.place_of_setting(name, &format!("{field}[{index}]"));
+                    let diagnostic = Diagnostic::error(reason.clone()).at(item);
+                    self.found
+                        .push(diagnostic.help("paths are relative to the project, see `--project`"));
+                }
+            }
+        }
+        files
     }
 
     fn unused_axes(&mut self) {
@@ -605,4 +623,19 @@ fn input_files(name: &str, value: &Value, files: &mut BTreeMap<String, Vec<Strin
         _ => return Err(name.to_owned()),
     }
     Ok(())
+}
+
+/// Why `path` leads to no file, if so.
+fn missing(project: &Path, path: &str) -> Option<String> {
+    if project.join(path).exists() {
+        return None;
+    }
+    if !path.contains(['*', '?', '[']) {
+        return Some(format!("there is no file `{path}`"));
+    }
+    let pattern = Path::new(&glob::Pattern::escape(&project.to_string_lossy())).join(path);
+    match glob::glob(&pattern.to_string_lossy()) {
+        Ok(mut matches) => matches.next().is_none().then(|| format!("no file matches `{path}`")),
+        Err(error) => Some(format!("`{path}` is no pattern: {error}")),
+    }
 }

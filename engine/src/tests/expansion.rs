@@ -16,7 +16,7 @@ sweep:
     loss: {bce: {fn: b, rate: 0.5}, con: {fn: c, rate: 1}}
     seed: [1, 2]
 stages:
-  raw: {kind: make, with: {files: 'data/*.txt', size: '${vars.size}'}}
+  raw: {kind: make, with: {files: 'src/*.rs', size: '${vars.size}'}}
   cut: {kind: make, with: {text: '${shape}'}}
   bent:
     kind: bend
@@ -66,7 +66,7 @@ fn settings_keep_types_and_files_and_targets_are_written_out() {
     let graph = build(SWEEP);
     let find = |name: &str| graph.instances.iter().find(|instance| instance.name() == name).unwrap();
     assert_eq!(find("raw").resolved.settings["size"], json!(5));
-    assert_eq!(find("raw").files["files"], ["data/*.txt"]);
+    assert_eq!(find("raw").files["files"], ["src/*.rs"]);
     let bent = find("bent@loss=con,seed=2");
     assert_eq!(bent.resolved.settings["rate"], json!(1.0));
     assert_eq!(bent.resolved.settings["note"], json!("s2"));
@@ -91,10 +91,10 @@ fn upstream_comes_first_whatever_the_order_of_the_manifest() {
 
 #[test]
 fn set_replaces_variables_and_settings() {
-    let graph = build_with(SWEEP, &["vars.size=7", "twice.how=one", "raw.files=[a, b]"]).unwrap();
+    let graph = build_with(SWEEP, &["vars.size=7", "twice.how=one", "raw.files=[Cargo.toml, src]"]).unwrap();
     let raw = &graph.instances[0];
     assert_eq!(raw.resolved.settings["size"], json!(7));
-    assert_eq!(raw.files["files"], ["a", "b"]);
+    assert_eq!(raw.files["files"], ["Cargo.toml", "src"]);
     assert_eq!(names(&graph, "twice").len(), 4);
     let text = "name: m\nvars: {seeds: [1]}\nsweep: {axes: {seed: '${vars.seeds}'}}\nstages:\n  a: {kind: make, with: {text: '${seed}'}}\n";
     assert_eq!(names(&build(text), "a"), ["a@seed=1"]);
