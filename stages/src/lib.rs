@@ -1,1 +1,16 @@
-//! x
+//! The stages of nerpipe: corpora, tokenizers, span-based entity recognizers, training and evaluation.
+
+pub mod allocator;
+pub mod corpus;
+pub mod decode;
+pub mod device;
+pub mod load;
+mod mapped;
+pub mod metrics;
+pub mod optim;
+pub mod rng;
+pub mod schedule;
+pub mod tokenize;
+pub mod tokenizer;
+pub mod tokens;
+pub mod wordpiece;
