@@ -23,7 +23,7 @@ pub use context::{Context, Step, StepOutput};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use digest::Digest;
 pub use event::{Event, Progress};
-pub use graph::{Graph, Instance, Publish, Wire};
+pub use graph::{Graph, Instance, Publish, SelectError, Wire};
 pub use kind::{
     Collected, Field, FieldClass, InputParts, Kind, Port, Registry, Resolved, SettingError, StageError, Weight,
 };

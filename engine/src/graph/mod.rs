@@ -5,6 +5,7 @@
 
 mod build;
 mod publish;
+mod select;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 
 use crate::kind::Resolved;
+
+pub use select::SelectError;
 
 /// The instances of a manifest, upstream first.
 #[derive(Clone, Debug, Default)]

@@ -179,3 +179,41 @@ stages:
     assert_eq!(partners(&graph, "t@a=2", "one"), ["s@a=2"]);
     assert_eq!(partners(&graph, "t@a=2", "all"), ["s@a=1", "s@a=2"]);
 }
+
+#[test]
+fn a_unique_part_of_a_name_selects_an_instance() {
+    let graph = build(SWEEP);
+    let one = |selector: &str| graph.select_one(selector).map(|number| graph.instances[number].name());
+    assert_eq!(one("raw").unwrap(), "raw");
+    assert_eq!(one("cut@shape=round").unwrap(), "cut@shape=round");
+    assert_eq!(one("bent@seed=2,loss=con").unwrap(), "bent@loss=con,seed=2");
+    assert_eq!(one("ut@shape=r").unwrap(), "cut@shape=round");
+    assert_eq!(graph.select("seed=2").len(), 6);
+    assert_eq!(graph.select("bent").len(), 4);
+    let error = one("bent@seed=1").unwrap_err();
+    assert_eq!(error.message, "`bent@seed=1` fits 2 instances");
+    assert_eq!(
+        error.help.as_deref(),
+        Some("it fits `bent@loss=bce,seed=1`, `bent@loss=con,seed=1`")
+    );
+    assert_eq!(one("rww").unwrap_err().help.as_deref(), Some("did you mean `raw`?"));
+    assert_eq!(
+        one("cut@shape=rond").unwrap_err().help.as_deref(),
+        Some("did you mean `cut@shape=round`?")
+    );
+}
+
+#[test]
+fn ten_thousand_cells_are_expanded() {
+    let graph = build(
+        "
+name: m
+sweep: {axes: {a: {$replicate: 100}, b: {$replicate: 100}}}
+stages:
+  s: {kind: make, with: {text: '${a}-${b}'}}
+  t: {kind: bend, inputs: {thing: s}, with: {note: 'x${a}'}, publish: 'out/${a}/${b}'}
+  u: {kind: weigh, inputs: {things: {collect: t}}}
+",
+    );
+    assert_eq!(graph.instances.len(), 20_001);
+}
