@@ -148,6 +148,11 @@ impl TextTokenizer {
         self.tokenizer.get_vocab_size(true)
     }
 
+    /// The token with this id.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
     /// The words view: each word encoded by itself; offsets count from the start of the word.
     ///
     /// # Errors
