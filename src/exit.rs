@@ -58,12 +58,18 @@ pub(crate) enum Error {
 impl Error {
     /// The command line is wrong.
     pub(crate) fn usage(message: impl Into<String>, help: Option<String>) -> Self {
-        Self::Usage { message: message.into(), help }
+        Self::Usage {
+            message: message.into(),
+            help,
+        }
     }
 
     /// Something outside the manifest is in the way.
     pub(crate) fn environment(message: impl ToString) -> Self {
-        Self::Environment { message: message.to_string(), help: None }
+        Self::Environment {
+            message: message.to_string(),
+            help: None,
+        }
     }
 
     /// The exit code.

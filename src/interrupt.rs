@@ -12,7 +12,10 @@ pub(crate) fn watch() -> &'static AtomicBool {
 
     extern "C" fn on_signal(signal: libc::c_int) {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            #[expect(unsafe_code, reason = "`exit` would run destructors inside a signal handler; `_exit` is safe there")]
+            #[expect(
+                unsafe_code,
+                reason = "`exit` would run destructors inside a signal handler; `_exit` is safe there"
+            )]
             // SAFETY: `_exit` is async-signal-safe and takes any status.
             unsafe {
                 libc::_exit(128 + signal);

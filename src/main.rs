@@ -47,7 +47,10 @@ fn tell(error: &Error, terminal: &Terminal) {
                 terminal.err("");
             }
             let errors = render::numbers::plural(diagnostics.len() as u64, "error");
-            terminal.err(&format!("{}: {errors} in the manifest; nothing was started", terminal.err.red("error")));
+            terminal.err(&format!(
+                "{}: {errors} in the manifest; nothing was started",
+                terminal.err.red("error")
+            ));
         }
     }
 }

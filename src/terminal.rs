@@ -24,8 +24,12 @@ impl Terminal {
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
             live: err && !dumb,
-            err: Paint { on: err && !dumb && !no_color },
-            out: Paint { on: out && !dumb && !no_color },
+            err: Paint {
+                on: err && !dumb && !no_color,
+            },
+            out: Paint {
+                on: out && !dumb && !no_color,
+            },
             out_closed: AtomicBool::new(false),
         }
     }
@@ -38,7 +42,10 @@ impl Terminal {
             if let Err(error) = writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
                 self.out_closed.store(true, Ordering::Relaxed);
                 if error.kind() != ErrorKind::BrokenPipe {
-                    self.err(&format!("{}: cannot write to standard output: {error}", self.err.yellow("warning")));
+                    self.err(&format!(
+                        "{}: cannot write to standard output: {error}",
+                        self.err.yellow("warning")
+                    ));
                 }
             }
         }
@@ -66,7 +73,11 @@ pub(crate) struct Paint {
 
 impl Paint {
     fn paint(self, code: &str, text: &str) -> String {
-        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.on {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     pub(crate) fn bold(self, text: &str) -> String {

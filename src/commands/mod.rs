@@ -22,12 +22,20 @@ impl Session {
     pub(crate) fn open(pipeline: &Pipeline) -> Result<Self, Error> {
         let project = pipeline.project.clone().unwrap_or_else(|| PathBuf::from("."));
         if !project.is_dir() {
-            return Err(Error::usage(format!("`--project {}` is no folder", project.display()), None));
+            return Err(Error::usage(
+                format!("`--project {}` is no folder", project.display()),
+                None,
+            ));
         }
         let registry = nerpipe_stages::registry();
         let manifest = Manifest::read(&pipeline.manifest, &project, &pipeline.set, &registry)?;
         let graph = Graph::build(&manifest, &registry)?;
         let cache_dir = pipeline.cache_dir.clone().unwrap_or_else(|| project.join("cache"));
-        Ok(Self { registry, graph, project, cache_dir })
+        Ok(Self {
+            registry,
+            graph,
+            project,
+            cache_dir,
+        })
     }
 }

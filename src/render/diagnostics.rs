@@ -10,17 +10,27 @@ pub(crate) fn render(diagnostic: &Diagnostic, colours: bool) -> String {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = level.primary_title(diagnostic.message.as_str()).elements(Vec::<Snippet<'_, _>>::new());
+    let mut group = level
+        .primary_title(diagnostic.message.as_str())
+        .elements(Vec::<Snippet<'_, _>>::new());
     if let Some(place) = &diagnostic.place {
         let byte = |character: usize| {
-            place.source.char_indices().nth(character).map_or(place.source.len(), |(byte, _)| byte)
+            place
+                .source
+                .char_indices()
+                .nth(character)
+                .map_or(place.source.len(), |(byte, _)| byte)
         };
         let (start, end) = (place.column - 1, place.column - 1 + place.length);
         group = group.element(
             Snippet::source(place.source.as_str())
                 .path(place.file.as_str())
                 .line_start(place.line)
-                .annotation(AnnotationKind::Primary.span(byte(start)..byte(end)).label(diagnostic.label.as_deref())),
+                .annotation(
+                    AnnotationKind::Primary
+                        .span(byte(start)..byte(end))
+                        .label(diagnostic.label.as_deref()),
+                ),
         );
     }
     if let Some(help) = &diagnostic.help {

@@ -31,7 +31,11 @@ pub(crate) fn duration(duration: Duration) -> String {
         _ => {
             let whole = seconds.round() as u64;
             let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
-            if hours > 0 { format!("{hours} h {minutes} min") } else { format!("{minutes} min {seconds} s") }
+            if hours > 0 {
+                format!("{hours} h {minutes} min")
+            } else {
+                format!("{minutes} min {seconds} s")
+            }
         }
     }
 }
@@ -41,7 +45,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
     let mut size = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if size < 999.5 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") };
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{size:.1} {unit}")
+            };
         }
         size /= 1000.0;
     }
@@ -109,11 +117,17 @@ mod tests {
     #[test]
     fn numbers_are_readable() {
         assert_eq!(count(1_234_567), "1,234,567");
-        assert_eq!((plural(1, "step"), plural(1000, "step")), ("1 step".to_owned(), "1,000 steps".to_owned()));
+        assert_eq!(
+            (plural(1, "step"), plural(1000, "step")),
+            ("1 step".to_owned(), "1,000 steps".to_owned())
+        );
         let durations = [0.031, 4.06, 59.96, 125.0, 12_000.0].map(|s| duration(Duration::from_secs_f64(s)));
         assert_eq!(durations, ["0.03 s", "4.1 s", "1 min 0 s", "2 min 5 s", "3 h 20 min"]);
         assert_eq!([12, 3_400, 1_200_000_000].map(bytes), ["12 B", "3.4 kB", "1.2 GB"]);
-        assert_eq!([0.0, 0.000_12, 0.5, 12.34, 2345.6].map(figure), ["0", "1.20e-4", "0.5000", "12.3", "2346"]);
+        assert_eq!(
+            [0.0, 0.000_12, 0.5, 12.34, 2345.6].map(figure),
+            ["0", "1.20e-4", "0.5000", "12.3", "2346"]
+        );
     }
 
     #[test]

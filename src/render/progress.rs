@@ -31,7 +31,12 @@ impl<'a> Running<'a> {
     /// Nothing runs yet. With `quiet`, progress is not shown at all.
     pub(crate) fn new(terminal: &'a Terminal, quiet: bool) -> Self {
         let bars = (terminal.live && !quiet).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Self { terminal, quiet, bars, instances: BTreeMap::new() }
+        Self {
+            terminal,
+            quiet,
+            bars,
+            instances: BTreeMap::new(),
+        }
     }
 
     /// Writes a line to standard error, above the bars.
@@ -52,12 +57,21 @@ impl<'a> Running<'a> {
             bar
         });
         let now = Instant::now();
-        self.instances.insert(instance.to_owned(), State { since: now, last_line: now, bar });
+        self.instances.insert(
+            instance.to_owned(),
+            State {
+                since: now,
+                last_line: now,
+                bar,
+            },
+        );
     }
 
     /// An instance has come this far.
     pub(crate) fn progress(&mut self, instance: &str, progress: &Progress) {
-        let Some(state) = self.instances.get_mut(instance) else { return };
+        let Some(state) = self.instances.get_mut(instance) else {
+            return;
+        };
         let left = time_left(state.since.elapsed(), progress);
         if let Some(bar) = &state.bar {
             if let Some(total) = progress.total
@@ -70,7 +84,8 @@ impl<'a> Running<'a> {
             bar.set_message(describe(progress, left));
         } else if !self.quiet && state.last_line.elapsed() >= LINE_EVERY {
             state.last_line = Instant::now();
-            self.terminal.err(&format!("  {instance}: {}", describe(progress, left)));
+            self.terminal
+                .err(&format!("  {instance}: {}", describe(progress, left)));
         }
     }
 
@@ -86,7 +101,9 @@ impl<'a> Running<'a> {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }
 
 /// `120/300 steps, loss 0.4312, 85.2 samples/s, 20.0 s left`
@@ -101,7 +118,11 @@ fn describe(progress: &Progress, left: Option<Duration>) -> String {
     for (name, value) in &progress.figures {
         // A rate reads better behind its number: `85.2 samples/s`, but `loss 0.4312`.
         let figure = numbers::figure(*value);
-        let part = if name.contains('/') { format!(", {figure} {name}") } else { format!(", {name} {figure}") };
+        let part = if name.contains('/') {
+            format!(", {figure} {name}")
+        } else {
+            format!(", {name} {figure}")
+        };
         text.push_str(&part);
     }
     if let Some(left) = left {
@@ -124,7 +145,12 @@ mod tests {
     use super::*;
 
     fn progress() -> Progress {
-        Progress { done: 120, total: Some(1200), unit: "steps", figures: vec![("loss", 0.43125), ("samples/s", 85.17)] }
+        Progress {
+            done: 120,
+            total: Some(1200),
+            unit: "steps",
+            figures: vec![("loss", 0.43125), ("samples/s", 85.17)],
+        }
     }
 
     #[test]
@@ -139,9 +165,25 @@ mod tests {
 
     #[test]
     fn without_a_total_or_a_pace_there_is_no_time_left() {
-        let open = Progress { total: None, ..progress() };
+        let open = Progress {
+            total: None,
+            ..progress()
+        };
         assert_eq!(time_left(Duration::from_secs(10), &open), None);
-        assert_eq!(describe(&Progress { done: 3, unit: "files", ..Progress::default() }, None), "3 files");
-        assert_eq!(time_left(Duration::from_secs(10), &Progress { done: 0, ..progress() }), None);
+        assert_eq!(
+            describe(
+                &Progress {
+                    done: 3,
+                    unit: "files",
+                    ..Progress::default()
+                },
+                None
+            ),
+            "3 files"
+        );
+        assert_eq!(
+            time_left(Duration::from_secs(10), &Progress { done: 0, ..progress() }),
+            None
+        );
     }
 }

@@ -46,22 +46,39 @@ error: 2 errors in the manifest; nothing was started
 #[test]
 fn a_newcomers_mistake_gets_the_quoted_form() {
     let project = Project::new();
-    project.write("m.yaml", "name: m\nstages:\n  c: {kind: load, with: {limit: ${vars.n}}}\n");
+    project.write(
+        "m.yaml",
+        "name: m\nstages:\n  c: {kind: load, with: {limit: ${vars.n}}}\n",
+    );
     let outcome = project.nerpipe(&["plan", "m.yaml"]).expect(3);
-    assert!(outcome.stderr.contains("= help: write \"${vars.n}\""), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("= help: write \"${vars.n}\""),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
 fn a_manifest_that_is_not_there() {
     let outcome = Project::new().nerpipe(&["run", "nothing.yaml"]).expect(3);
-    assert!(outcome.stderr.starts_with("error: cannot read the manifest `nothing.yaml`"), "{}", outcome.stderr);
-    let outcome = Project::with_corpus().nerpipe(&["run", "m.yaml", "--project", "nowhere"]).expect(2);
+    assert!(
+        outcome
+            .stderr
+            .starts_with("error: cannot read the manifest `nothing.yaml`"),
+        "{}",
+        outcome.stderr
+    );
+    let outcome = Project::with_corpus()
+        .nerpipe(&["run", "m.yaml", "--project", "nowhere"])
+        .expect(2);
     assert_eq!(outcome.stderr, "error: `--project nowhere` is no folder\n");
 }
 
 #[test]
 fn a_wrong_set_shows_the_argument() {
-    let outcome = Project::with_corpus().nerpipe(&["plan", "m.yaml", "--set", "vars.limt=3"]).expect(3);
+    let outcome = Project::with_corpus()
+        .nerpipe(&["plan", "m.yaml", "--set", "vars.limt=3"])
+        .expect(3);
     assert!(outcome.stderr.contains("--set:1:6"), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("did you mean `limit`?"), "{}", outcome.stderr);
 }
@@ -69,7 +86,9 @@ fn a_wrong_set_shows_the_argument() {
 #[test]
 fn machine_readers_get_the_diagnostics_as_json() {
     let project = Project::with_corpus();
-    let outcome = project.nerpipe(&["run", "m.yaml", "--json", "--set", "corpus.limt=3"]).expect(3);
+    let outcome = project
+        .nerpipe(&["run", "m.yaml", "--json", "--set", "corpus.limt=3"])
+        .expect(3);
     let [event] = outcome.events().try_into().expect("one event");
     assert_eq!(event["event"], "refused");
     assert_eq!(event["diagnostics"][0]["message"], "`load` has no setting `limt`");

@@ -9,7 +9,11 @@ fn without_a_command_it_helps() {
     for word in ["Usage: nerpipe", "run ", "plan ", "show ", "Exit codes"] {
         assert!(outcome.stderr.contains(word), "{word} in\n{}", outcome.stderr);
     }
-    assert!(!outcome.stderr.contains("exec"), "the hidden command is shown:\n{}", outcome.stderr);
+    assert!(
+        !outcome.stderr.contains("exec"),
+        "the hidden command is shown:\n{}",
+        outcome.stderr
+    );
 }
 
 #[test]
@@ -27,8 +31,16 @@ fn a_misspelt_command_or_option_gets_the_nearest() {
 #[test]
 fn help_of_each_command_says_what_it_does() {
     let project = Project::new();
-    for (command, words) in [("run", "Run what is missing"), ("plan", "runs nothing"), ("show", "Show one instance")] {
+    for (command, words) in [
+        ("run", "Run what is missing"),
+        ("plan", "runs nothing"),
+        ("show", "Show one instance"),
+    ] {
         let outcome = project.nerpipe(&[command, "--help"]).expect(0);
-        assert!(outcome.stdout.contains(words) && outcome.stdout.contains("--set <KEY=VALUE>"), "{}", outcome.stdout);
+        assert!(
+            outcome.stdout.contains(words) && outcome.stdout.contains("--set <KEY=VALUE>"),
+            "{}",
+            outcome.stdout
+        );
     }
 }

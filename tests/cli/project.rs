@@ -30,7 +30,13 @@ impl Outcome {
     /// This outcome, if the program ended with `code`.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 }
@@ -38,7 +44,9 @@ impl Outcome {
 impl Project {
     /// An empty project.
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
     }
 
     /// A project with a corpus of two training files and a test file, and `m.yaml` that loads it.
@@ -82,7 +90,10 @@ stages:
     /// The program, ready to run in this project, with nothing of the caller's environment that matters to it.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nerpipe"));
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         command.env_remove("NERPIPE_CACHE_DIR").env_remove("NO_COLOR");
         command
     }
@@ -91,7 +102,11 @@ stages:
     pub(crate) fn nerpipe(&self, arguments: &[&str]) -> Outcome {
         let output = self.command(arguments).output().expect("the program starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program writes UTF-8");
-        Outcome { stdout: text(output.stdout), stderr: text(output.stderr), code: output.status.code() }
+        Outcome {
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+            code: output.status.code(),
+        }
     }
 }
 

@@ -217,3 +217,28 @@ stages:
     );
     assert_eq!(graph.instances.len(), 20_001);
 }
+
+#[test]
+fn the_sweep_of_the_documentation_expands() {
+    let page = include_str!("../../../docs/manifest.md");
+    let sweep = page
+        .split("```")
+        .find_map(|block| block.strip_prefix("yaml\n").filter(|text| text.starts_with("sweep:")));
+    let project = tempfile::tempdir().unwrap();
+    std::fs::create_dir(project.path().join("data")).unwrap();
+    std::fs::write(project.path().join("data/en.jsonl"), "").unwrap();
+    let text = format!(
+        "name: m\n{}stages:\n  model: {{kind: make, with: {{text: '${{seed}} ${{loss.fn}} ${{fold}} ${{floor}} ${{language.path}}', \
+         size: '${{tau}}'}}}}\n",
+        sweep.unwrap().replace("model.learning_rate: 1e-3", "model.size: 7")
+    );
+    let registry = super::toy::registry();
+    let manifest = crate::Manifest::parse("m.yaml", &text, project.path(), &[], &registry).unwrap();
+    let graph = crate::Graph::build(&manifest, &registry).unwrap();
+    // (bce: 1 seed + contrastive: 3 seeds × 2 tau) × 5 folds × 5 floors × 1 language, and one cell of its own.
+    assert_eq!(graph.instances.len(), (1 + 3 * 2) * 25 + 1);
+    assert_eq!(
+        graph.instances.last().unwrap().name(),
+        "model@seed=4,loss=bce,fold=0,floor=0.1,language=en"
+    );
+}
