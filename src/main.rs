@@ -11,20 +11,35 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Command};
 use crate::exit::Error;
 use crate::terminal::Terminal;
 
+/// What a wrong command is answered with.
+const COMMANDS: &str = "\ncommands:\n  run MANIFEST   run what is missing, publish the results, print the report
+  plan MANIFEST  show what `run` would do and why\n  show MANIFEST INSTANCE  show one instance";
+
 fn main() -> ExitCode {
     nerpipe_stages::allocator::keep_freed_memory();
-    let cli = Cli::parse();
     let terminal = Terminal::of_process();
-    let ended = match &cli.command {
-        Command::Run(args) => commands::run::run(args, &terminal),
-        Command::Plan(args) => commands::plan::plan(args, &terminal),
-        Command::Show(args) => commands::show::show(args, &terminal),
-        Command::Exec(args) => commands::exec::exec(args),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // There is nobody to tell if that fails.
+            let _ = error.print();
+            if error.kind() == ErrorKind::InvalidSubcommand {
+                terminal.err(COMMANDS);
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let ended: Result<exit::Exit, Error> = match &cli.command {
+        Command::Run(args) => commands::Session::open(&args.pipeline).map(|_| exit::Exit::Done),
+        Command::Plan(args) => commands::Session::open(&args.pipeline).map(|_| exit::Exit::Done),
+        Command::Show(args) => commands::Session::open(&args.pipeline).map(|_| exit::Exit::Done),
+        Command::Exec(_) => Ok(exit::Exit::Done),
     };
     match ended {
         Ok(exit) => exit.into(),

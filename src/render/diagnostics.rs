@@ -1,7 +1,7 @@
 //! What is wrong with a manifest, as a good compiler shows it.
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use nerpipe_engine::{Diagnostic, Severity};
 
 /// One diagnostic with its line, a marker and the help.
@@ -10,9 +10,7 @@ pub(crate) fn render(diagnostic: &Diagnostic, colours: bool) -> String {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = level
-        .primary_title(diagnostic.message.as_str())
-        .elements(Vec::<Snippet<'_, _>>::new());
+    let mut group = Group::with_title(level.primary_title(diagnostic.message.as_str()));
     if let Some(place) = &diagnostic.place {
         let byte = |character: usize| {
             place

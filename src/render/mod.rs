@@ -3,3 +3,4 @@
 pub(crate) mod diagnostics;
 pub(crate) mod numbers;
 pub(crate) mod progress;
+pub(crate) mod run;

@@ -40,6 +40,11 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// [`duration`] of a number of seconds.
+pub(crate) fn seconds(seconds: f64) -> String {
+    duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
 /// `12 B`, `3.4 kB`, `1.2 GB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     let mut size = bytes as f64;

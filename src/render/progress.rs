@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nerpipe_engine::Progress;
+use nerpipe_engine::event::Position;
 
 use super::numbers;
 use crate::terminal::Terminal;
@@ -68,24 +68,24 @@ impl<'a> Running<'a> {
     }
 
     /// An instance has come this far.
-    pub(crate) fn progress(&mut self, instance: &str, progress: &Progress) {
+    pub(crate) fn progress(&mut self, instance: &str, position: &Position) {
         let Some(state) = self.instances.get_mut(instance) else {
             return;
         };
-        let left = time_left(state.since.elapsed(), progress);
+        let left = time_left(state.since.elapsed(), position);
         if let Some(bar) = &state.bar {
-            if let Some(total) = progress.total
+            if let Some(total) = position.total
                 && bar.length() != Some(total)
             {
                 bar.set_length(total);
                 bar.set_style(style("{spinner} {prefix} {bar:24} {msg}"));
             }
-            bar.set_position(progress.done);
-            bar.set_message(describe(progress, left));
+            bar.set_position(position.done);
+            bar.set_message(describe(position, left));
         } else if !self.quiet && state.last_line.elapsed() >= LINE_EVERY {
             state.last_line = Instant::now();
             self.terminal
-                .err(&format!("  {instance}: {}", describe(progress, left)));
+                .err(&format!("  {instance}: {}", describe(position, left)));
         }
     }
 
@@ -107,17 +107,17 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// `120/300 steps, loss 0.4312, 85.2 samples/s, 20.0 s left`
-fn describe(progress: &Progress, left: Option<Duration>) -> String {
-    let mut text = numbers::count(progress.done);
-    if let Some(total) = progress.total {
+fn describe(position: &Position, left: Option<Duration>) -> String {
+    let mut text = numbers::count(position.done);
+    if let Some(total) = position.total {
         text.push('/');
         text.push_str(&numbers::count(total));
     }
     text.push(' ');
-    text.push_str(&progress.unit);
-    for (name, value) in &progress.figures {
+    text.push_str(&position.unit);
+    for (name, value) in &position.figures {
         // A rate reads better behind its number: `85.2 samples/s`, but `loss 0.4312`.
-        let figure = numbers::figure(*value);
+        let figure = value.map_or_else(|| "not a number".to_owned(), numbers::figure);
         let part = if name.contains('/') {
             format!(", {figure} {name}")
         } else {
@@ -132,57 +132,57 @@ fn describe(progress: &Progress, left: Option<Duration>) -> String {
 }
 
 /// The time that the rest takes at the pace so far; none before there is a pace.
-fn time_left(elapsed: Duration, progress: &Progress) -> Option<Duration> {
-    let total = progress.total.filter(|total| *total >= progress.done)?;
-    if progress.done == 0 || elapsed < Duration::from_millis(500) {
+fn time_left(elapsed: Duration, position: &Position) -> Option<Duration> {
+    let total = position.total.filter(|total| *total >= position.done)?;
+    if position.done == 0 || elapsed < Duration::from_millis(500) {
         return None;
     }
-    Some(elapsed.mul_f64((total - progress.done) as f64 / progress.done as f64))
+    Some(elapsed.mul_f64((total - position.done) as f64 / position.done as f64))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn progress() -> Progress {
-        Progress {
+    fn position() -> Position {
+        Position {
             done: 120,
             total: Some(1200),
-            unit: "steps",
-            figures: vec![("loss", 0.43125), ("samples/s", 85.17)],
+            unit: "steps".to_owned(),
+            figures: [("loss", 0.43125), ("samples/s", 85.17)].map(|(name, figure)| (name.to_owned(), Some(figure))).into(),
         }
     }
 
     #[test]
     fn progress_tells_step_loss_pace_and_time_left() {
-        let left = time_left(Duration::from_secs(10), &progress());
+        let left = time_left(Duration::from_secs(10), &position());
         assert_eq!(left, Some(Duration::from_secs(90)));
         assert_eq!(
-            describe(&progress(), left),
+            describe(&position(), left),
             "120/1,200 steps, loss 0.4313, 85.2 samples/s, 1 min 30 s left"
         );
     }
 
     #[test]
     fn without_a_total_or_a_pace_there_is_no_time_left() {
-        let open = Progress {
+        let open = Position {
             total: None,
-            ..progress()
+            ..position()
         };
         assert_eq!(time_left(Duration::from_secs(10), &open), None);
         assert_eq!(
             describe(
-                &Progress {
+                &Position {
                     done: 3,
-                    unit: "files",
-                    ..Progress::default()
+                    unit: "files".to_owned(),
+                    ..Position::default()
                 },
                 None
             ),
             "3 files"
         );
         assert_eq!(
-            time_left(Duration::from_secs(10), &Progress { done: 0, ..progress() }),
+            time_left(Duration::from_secs(10), &Position { done: 0, ..position() }),
             None
         );
     }

@@ -19,8 +19,10 @@ fn without_a_command_it_helps() {
 #[test]
 fn a_misspelt_command_or_option_gets_the_nearest() {
     let project = Project::new();
-    let outcome = project.nerpipe(&["rnu", "m.yaml"]).expect(2);
-    assert!(outcome.stderr.contains("'run'"), "{}", outcome.stderr);
+    let outcome = project.nerpipe(&["plann", "m.yaml"]).expect(2);
+    assert!(outcome.stderr.contains("'plan'"), "{}", outcome.stderr);
+    let outcome = project.nerpipe(&["train", "m.yaml"]).expect(2);
+    assert!(outcome.stderr.contains("run MANIFEST"), "{}", outcome.stderr);
     let outcome = project.nerpipe(&["run", "m.yaml", "--qiet"]).expect(2);
     assert!(outcome.stderr.contains("--quiet"), "{}", outcome.stderr);
     let outcome = project.nerpipe(&["run", "m.yaml", "--device", "gpu"]).expect(2);
