@@ -9,6 +9,7 @@ pub mod load;
 mod mapped;
 pub mod metrics;
 pub mod optim;
+pub mod report;
 pub mod rng;
 pub mod schedule;
 pub mod tensors;
@@ -16,3 +17,14 @@ pub mod tokenize;
 pub mod tokenizer;
 pub mod tokens;
 pub mod wordpiece;
+
+use nerpipe_engine::Registry;
+
+/// The kinds of stages that a manifest can name.
+pub fn registry() -> Registry {
+    Registry::default()
+        .with(load::Load)
+        .with(encoder::Encoder)
+        .with(tokenize::Tokenize)
+        .with(report::Report)
+}

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 /// The ids of the tokens that a model's input is put together with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +146,23 @@ impl TextTokenizer {
     /// How many tokens there are, added ones included (Hugging Face's `len(tokenizer)`).
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
+    }
+
+    /// The same tokenizer with further special tokens, as the bytes of a `tokenizer.json`; and the ids of these tokens.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot be written.
+    pub fn with_special_tokens(&self, tokens: &[&str]) -> Result<(Vec<u8>, Vec<u32>), TokenizerError> {
+        let mut tokenizer = self.tokenizer.clone();
+        let added: Vec<AddedToken> = tokens.iter().map(|&token| AddedToken::from(token, true)).collect();
+        tokenizer.add_special_tokens(&added);
+        let failed = |reason: String| TokenizerError::Parse { reason };
+        let ids = tokens
+            .iter()
+            .map(|token| tokenizer.token_to_id(token).ok_or_else(|| failed(format!("`{token}` could not be added"))))
+            .collect::<Result<_, _>>()?;
+        let json = tokenizer.to_string(true).map_err(|error| failed(error.to_string()))?;
+        Ok((json.into_bytes(), ids))
     }
 
     /// The token with this id.

@@ -1,0 +1,172 @@
+//! What a training reads: tokenized splits, tokenizers and encoders, checked to belong together.
+
+use nerpipe_engine::{Context, Digest, Input, StageError};
+
+use super::batches::BatchRows;
+use super::settings::TrainSettings;
+use crate::batch::{Collator, Markers, TypeReader};
+use crate::checkpoint::{config_json, copy, encoder_config, single, write};
+use crate::model::{BertConfig, Recognizer, init};
+use crate::rng::Rng;
+use crate::tensors::{HostTensor, read_safetensors};
+use crate::tokenizer::TextTokenizer;
+use crate::tokens::{Sentence, Split};
+
+/// Everything that a training reads.
+pub(super) struct TrainingData {
+    /// The training split.
+    pub train: Split,
+    /// The split that the best model is chosen on.
+    pub validation: Option<Split>,
+    tokenizer: TextTokenizer,
+    tokenizer_digest: Digest,
+    type_tokenizer: Option<TextTokenizer>,
+    token_encoder: BertConfig,
+    type_encoder: Option<BertConfig>,
+    /// A cross-encoder's marker tokens, and its tokenizer with them.
+    markers: Option<(Markers, Vec<u8>)>,
+    /// In a control with shuffled labels: for every sentence of the training split the wrong types of its golds.
+    seed: u64,
+}
+
+impl TrainingData {
+    /// Opens the inputs of a training.
+    ///
+    /// # Errors
+    /// If a file is missing or damaged, or tokens and encoder have different tokenizers.
+    pub(super) fn open(ctx: &Context, settings: &TrainSettings) -> Result<Self, StageError> {
+        let config = settings.recognizer();
+        let tokens = ctx.input("tokens")?;
+        let split = |name: &str| -> Result<Option<Split>, StageError> {
+            let Some(part) = tokens.part(name) else { return Ok(None) };
+            let split = Split::open(part, settings.annotation_format);
+            split.map(Some).map_err(|error| StageError::new(error.to_string()))
+        };
+        let train = split("train")?.ok_or_else(|| StageError::new("the tokens have no `train` split"))?;
+        let token_input = ctx.input("token_encoder")?;
+        let tokenizer_digest = digest_of(tokens, "tokenizer.json")?;
+        if digest_of(token_input, "tokenizer.json")? != tokenizer_digest {
+            return Err(StageError::new("the tokens were not made with the token encoder's tokenizer")
+                .help("connect the same encoder to the `tokenizer` port of the tokenize stage"));
+        }
+        let tokenizer = open_tokenizer(tokens)?;
+        let type_input = if config.is_bi_encoder() { Some(ctx.input("type_encoder")?) } else { None };
+        let markers = if config.is_bi_encoder() {
+            None
+        } else {
+            let names: &[&str] = if config.has_threshold_marker() {
+                &[init::LABEL_MARKER, init::THRESHOLD_MARKER]
+            } else {
+                &[init::LABEL_MARKER]
+            };
+            let added = tokenizer.with_special_tokens(names);
+            let (json, ids) = added.map_err(|error| StageError::new(error.to_string()))?;
+            Some((Markers { label: ids[0], threshold: ids.get(1).copied() }, json))
+        };
+        Ok(Self {
+            train,
+            validation: split("validation")?,
+            tokenizer,
+            tokenizer_digest,
+            type_tokenizer: type_input.map(open_tokenizer).transpose()?,
+            token_encoder: encoder_config(token_input, "config.json")?,
+            type_encoder: type_input.map(|input| encoder_config(input, "config.json")).transpose()?,
+            markers,
+            seed: settings.seed,
+        })
+    }
+
+    /// Which tokens and windows batches are made with.
+    pub(super) fn collator(&self, settings: &TrainSettings) -> Collator {
+        let types = match (&self.markers, &self.type_tokenizer, &self.type_encoder) {
+            (Some((markers, _)), _, _) => TypeReader::Prompt(*markers),
+            (None, Some(tokenizer), Some(encoder)) => TypeReader::Apart {
+                special: tokenizer.special().clone(),
+                window: encoder.max_position_embeddings,
+            },
+            // Unreachable by `open`: a recognizer has either markers or a type encoder.
+            (None, _, _) => TypeReader::Apart { special: self.tokenizer.special().clone(), window: 0 },
+        };
+        Collator::new(settings.recognizer(), self.tokenizer.special().clone(), types)
+    }
+
+    /// The untrained model: pretrained (or random) encoders, marker rows, and heads with their start values.
+    ///
+    /// # Errors
+    /// If weights are missing or do not fit the configuration, or the window is longer than the encoder's positions.
+    pub(super) fn recognizer(
+        &self,
+        ctx: &Context,
+        settings: &TrainSettings,
+        device: &burn::tensor::Device,
+    ) -> Result<Recognizer, StageError> {
+        let longest = self.token_encoder.max_position_embeddings;
+        if settings.max_seq_length > longest {
+            return Err(StageError::new(format!(
+                "`max_seq_length` is {}, but the token encoder reads at most {longest} subwords",
+                settings.max_seq_length
+            ))
+            .help(format!("set `max_seq_length: {longest}` or less")));
+        }
+        let rng = Rng::new(self.seed, "start values");
+        let mut tensors = prefixed(ctx.input("token_encoder")?, "token_encoder")?;
+        if let Some((markers, _)) = &self.markers {
+            let rows = markers.threshold.unwrap_or(markers.label).max(markers.label) as usize + 1;
+            init::add_marker_rows(&mut tensors, rows, &rng);
+        }
+        if self.type_encoder.is_some() {
+            tensors.extend(prefixed(ctx.input("type_encoder")?, "type_encoder")?);
+        }
+        let config = settings.recognizer();
+        tensors.extend(init::heads(&config, &self.token_encoder, self.type_encoder.as_ref(), &rng));
+        Recognizer::new(config, self.token_encoder.clone(), self.type_encoder.clone(), tensors, device)
+            .map_err(|error| StageError::new(error.to_string()))
+    }
+
+    /// The sentences of a batch.
+    pub(super) fn sentences(&self, batch: &BatchRows) -> Vec<Sentence<'_>> {
+        batch.sentences.iter().map(|&row| self.train.sentence(row)).collect()
+    }
+
+    /// The name of a type of the training split.
+    pub(super) fn label(&self, label: u32) -> &str {
+        &self.train.labels().names[label as usize]
+    }
+
+    /// Writes the checkpoint's configurations and tokenizer.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub(super) fn write_configs(&self, ctx: &Context, settings: &TrainSettings) -> Result<(), StageError> {
+        let training = serde_json::to_value(settings).map_err(|error| StageError::new(error.to_string()))?;
+        let config = config_json(&settings.recognizer(), training, &self.tokenizer_digest)?;
+        write(&ctx.out("config.json")?, &config)?;
+        copy(&single(ctx.input("token_encoder")?, "config.json")?, &ctx.out("token_encoder_config.json")?)?;
+        if self.type_encoder.is_some() {
+            copy(&single(ctx.input("type_encoder")?, "config.json")?, &ctx.out("type_encoder_config.json")?)?;
+        }
+        match &self.markers {
+            Some((_, json)) => write(&ctx.out("tokenizer.json")?, json),
+            None => copy(&single(ctx.input("tokens")?, "tokenizer.json")?, &ctx.out("tokenizer.json")?),
+        }
+    }
+}
+
+fn open_tokenizer(input: &Input) -> Result<TextTokenizer, StageError> {
+    let path = single(input, "tokenizer.json")?;
+    TextTokenizer::from_file(&path).map_err(|error| StageError::new(error.to_string()))
+}
+
+fn digest_of(input: &Input, part: &str) -> Result<Digest, StageError> {
+    let part = input.part(part).ok_or_else(|| StageError::new(format!("the input has no `{part}`")))?;
+    Ok(part.digest)
+}
+
+/// An encoder's tensors under a checkpoint's names.
+fn prefixed(encoder: &Input, prefix: &str) -> Result<Vec<HostTensor>, StageError> {
+    let tensors = read_safetensors(&single(encoder, "model.safetensors")?)?;
+    Ok(tensors
+        .into_iter()
+        .map(|tensor| HostTensor { name: format!("{prefix}.{}", tensor.name), ..tensor })
+        .collect())
+}
