@@ -4,25 +4,37 @@
 
 pub mod artifact;
 mod axes;
+pub mod cache;
 pub mod context;
 pub mod diagnostic;
 pub mod digest;
+mod encode;
 pub mod event;
+mod files;
+pub mod fingerprint;
 pub mod graph;
+mod inputs;
 mod interpolate;
+pub mod job;
 pub mod kind;
 pub mod manifest;
+mod process;
 mod source;
 mod suggest;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use artifact::{Input, Part, PartFile};
+pub use artifact::{Artifact, ArtifactFile, Input, Part, PartFile};
 pub use axes::MAX_CELLS;
-pub use context::{Context, Step, StepOutput};
+pub use cache::{Cache, Record, StepCounts};
+pub use context::{Context, InputFile, Step, StepOutput};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use digest::Digest;
+pub use encode::EncodeError;
 pub use event::{Event, Progress};
+pub use files::FileError;
+pub use fingerprint::{Document, Fingerprint};
 pub use graph::{Graph, Instance, Publish, SelectError, Wire};
 pub use kind::{
     Collected, Field, FieldClass, InputParts, Kind, Port, Registry, Resolved, SettingError, StageError, Weight,

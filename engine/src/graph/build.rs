@@ -602,7 +602,7 @@ fn assign(settings: &mut Map<String, Value>, steps: &[String], value: Value) {
 }
 
 /// Collects the paths of an input setting under `name`, or `name.key` for a map.
-fn input_files(name: &str, value: &Value, files: &mut BTreeMap<String, Vec<String>>) -> Result<(), String> {
+pub(crate) fn input_files(name: &str, value: &Value, files: &mut BTreeMap<String, Vec<String>>) -> Result<(), String> {
     match value {
         Value::Null => {}
         Value::String(path) => {

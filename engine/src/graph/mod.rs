@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 
+pub(crate) use build::input_files;
+
 use crate::kind::Resolved;
 
 pub use select::SelectError;
@@ -51,7 +53,7 @@ impl Instance {
     }
 }
 
-fn instance_name(stage: &str, axes: &IndexMap<String, String>) -> String {
+pub(crate) fn instance_name(stage: &str, axes: &IndexMap<String, String>) -> String {
     if axes.is_empty() {
         return stage.to_owned();
     }
