@@ -149,7 +149,9 @@ mod tests {
             done: 120,
             total: Some(1200),
             unit: "steps".to_owned(),
-            figures: [("loss", 0.43125), ("samples/s", 85.17)].map(|(name, figure)| (name.to_owned(), Some(figure))).into(),
+            figures: [("loss", 0.43125), ("samples/s", 85.17)]
+                .map(|(name, figure)| (name.to_owned(), Some(figure)))
+                .into(),
         }
     }
 

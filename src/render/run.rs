@@ -27,7 +27,16 @@ impl<'a> Watcher<'a> {
     /// Watches for a person, or for a program if `json`.
     pub(crate) fn new(terminal: &'a Terminal, json: bool, quiet: bool) -> Self {
         let running = Running::new(terminal, quiet || json);
-        Self { terminal, json, quiet, seen: Mutex::new(Seen { running, failures: Vec::new(), warnings: Vec::new() }) }
+        Self {
+            terminal,
+            json,
+            quiet,
+            seen: Mutex::new(Seen {
+                running,
+                failures: Vec::new(),
+                warnings: Vec::new(),
+            }),
+        }
     }
 
     /// Takes note of an event and shows it.
@@ -48,7 +57,9 @@ impl<'a> Watcher<'a> {
                 seen.failures.push(event.clone());
             }
             Event::Warning { instance, message } => {
-                let text = instance.as_ref().map_or(message.clone(), |instance| format!("{instance}: {message}"));
+                let text = instance
+                    .as_ref()
+                    .map_or(message.clone(), |instance| format!("{instance}: {message}"));
                 seen.warnings.push(text);
             }
             _ => {}
@@ -64,11 +75,26 @@ impl<'a> Watcher<'a> {
         // Ten columns, so that names stand below each other.
         let verb = |word: &str, colour: &dyn Fn(&str) -> String| colour(&format!("{word:>9}"));
         if let Event::Warning { instance, message } = event {
-            let whose = instance.as_ref().map_or(String::new(), |instance| format!("{instance}: "));
-            return Some(format!("{} {whose}{message}", verb("warning", &|text| paint.yellow(text))));
+            let whose = instance
+                .as_ref()
+                .map_or(String::new(), |instance| format!("{instance}: "));
+            return Some(format!(
+                "{} {whose}{message}",
+                verb("warning", &|text| paint.yellow(text))
+            ));
         }
-        if let Event::InstanceFailed { instance, message, help, .. } = event {
-            let mut line = format!("{} {}: {message}", verb("failed", &|text| paint.red(text)), paint.bold(instance));
+        if let Event::InstanceFailed {
+            instance,
+            message,
+            help,
+            ..
+        } = event
+        {
+            let mut line = format!(
+                "{} {}: {message}",
+                verb("failed", &|text| paint.red(text)),
+                paint.bold(instance)
+            );
             if let Some(help) = help {
                 line.push_str(&format!("\n{} {help}", verb("help", &|text| paint.cyan(text))));
             }
@@ -79,24 +105,47 @@ impl<'a> Watcher<'a> {
         }
         Some(match event {
             Event::Started { manifest, instances } => {
-                format!("{} {}", paint.bold(manifest), paint.dim(&numbers::plural(*instances as u64, "instance")))
+                format!(
+                    "{} {}",
+                    paint.bold(manifest),
+                    paint.dim(&numbers::plural(*instances as u64, "instance"))
+                )
             }
             Event::InstanceStarted { instance, reason, .. } => {
-                format!("{} {instance} {}", verb("runs", &|text| paint.cyan(text)), paint.dim(&format!("({reason})")))
+                format!(
+                    "{} {instance} {}",
+                    verb("runs", &|text| paint.cyan(text)),
+                    paint.dim(&format!("({reason})"))
+                )
             }
-            Event::InstanceFinished { instance, seconds, steps } => {
+            Event::InstanceFinished {
+                instance,
+                seconds,
+                steps,
+            } => {
                 let mut details = numbers::seconds(*seconds);
                 if steps.restored > 0 {
                     let restored = numbers::plural(steps.restored, "step");
-                    details.push_str(&format!(", {restored} restored and {} executed", numbers::count(steps.executed)));
+                    details.push_str(&format!(
+                        ", {restored} restored and {} executed",
+                        numbers::count(steps.executed)
+                    ));
                 }
-                format!("{} {instance} {}", verb("done", &|text| paint.green(text)), paint.dim(&format!("({details})")))
+                format!(
+                    "{} {instance} {}",
+                    verb("done", &|text| paint.green(text)),
+                    paint.dim(&format!("({details})"))
+                )
             }
             Event::InstanceRestored { instance } => {
                 format!("{} {}", verb("restored", &|text| paint.dim(text)), paint.dim(instance))
             }
             Event::InstanceShared { instance, with } => {
-                format!("{} {instance} {}", verb("shared", &|text| paint.dim(text)), paint.dim(&format!("with {with}")))
+                format!(
+                    "{} {instance} {}",
+                    verb("shared", &|text| paint.dim(text)),
+                    paint.dim(&format!("with {with}"))
+                )
             }
             Event::InstanceBlocked { instance, by } => {
                 let because = paint.dim(&format!("(needs {by}, which failed)"));
@@ -104,7 +153,11 @@ impl<'a> Watcher<'a> {
             }
             Event::Published { instance, target } => {
                 let from = paint.dim(&format!("from {instance}"));
-                format!("{} {} {from}", verb("published", &|text| paint.green(text)), target.display())
+                format!(
+                    "{} {} {from}",
+                    verb("published", &|text| paint.green(text)),
+                    target.display()
+                )
             }
             _ => return None,
         })
@@ -123,7 +176,10 @@ impl<'a> Watcher<'a> {
             lines.push(format!("{}:", paint.red("failed")));
         }
         for failure in &seen.failures {
-            if let Event::InstanceFailed { instance, message, log, .. } = failure {
+            if let Event::InstanceFailed {
+                instance, message, log, ..
+            } = failure
+            {
                 lines.push(format!("  {}: {message}", paint.bold(instance)));
                 if let Some(log) = log {
                     lines.push(format!("    log: {}", log.display()));

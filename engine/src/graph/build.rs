@@ -6,7 +6,6 @@
 //! are one instance, and each cell remembers which instance it fell to: that is where the next stage finds its partner.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
 use std::rc::Rc;
 
 use indexmap::IndexMap;
@@ -17,8 +16,9 @@ use serde_json::{Map, Value};
 use super::{Graph, Instance, Wire, publish};
 use crate::axes::{Assignment, Cell, CellScope};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::inputs::expand_one;
 use crate::interpolate::{BadReference, interpolate, visit_templates};
-use crate::kind::{FieldClass, InputParts, Kind, Registry, Resolved, SettingError};
+use crate::kind::{FieldClass, InputParts, Kind, Registry, Resolved, SettingError, StageError};
 use crate::manifest::{Connection, Manifest, Stage, check, with_path};
 use crate::source::{ValuePath, split_setting_path};
 use crate::suggest::did_you_mean;
@@ -89,8 +89,8 @@ struct Builder<'a> {
     /// Stage → for each cell the number of its instance. A stage with errors is missing here.
     of_cell: HashMap<&'a str, Vec<usize>>,
     found: Diagnostics,
-    /// Path or pattern → why it leads to nothing; asked once each, however many instances read it.
-    missing: BTreeMap<String, Option<String>>,
+    /// (input setting, path or pattern) → why it leads to nothing; asked once each, however many instances read it.
+    missing: BTreeMap<(String, String), Option<StageError>>,
 }
 
 /// What an input is, seen from all cells.
@@ -494,16 +494,19 @@ impl<'a> Builder<'a> {
         }
         for (field, paths) in &files {
             for (index, path) in paths.iter().enumerate() {
+                let key = (field.clone(), path.clone());
                 let reason = self
                     .missing
-                    .entry(path.clone())
-                    .or_insert_with(|| missing(&self.manifest.project, path));
+                    .entry(key)
+                    .or_insert_with(|| expand_one(&self.manifest.project, field, path).err());
                 if let Some(reason) = reason {
                     // The path of a list's item, unless the setting is a single path.
-                    let item = self.manifest.place_of_setting(name, &format!("{field}[{index}]"));
-                    let diagnostic = Diagnostic::error(reason.clone()).at(item);
-                    self.found
-                        .push(diagnostic.help("paths are relative to the project, see `--project`"));
+                    let place = self.manifest.place_of_setting(name, &format!("{field}[{index}]"));
+                    self.found.push(
+                        Diagnostic::error(&reason.message)
+                            .at(place)
+                            .maybe_help(reason.help.clone()),
+                    );
                 }
             }
         }
@@ -623,19 +626,4 @@ pub(crate) fn input_files(name: &str, value: &Value, files: &mut BTreeMap<String
         _ => return Err(name.to_owned()),
     }
     Ok(())
-}
-
-/// Why `path` leads to no file, if so.
-fn missing(project: &Path, path: &str) -> Option<String> {
-    if project.join(path).exists() {
-        return None;
-    }
-    if !path.contains(['*', '?', '[']) {
-        return Some(format!("there is no file `{path}`"));
-    }
-    let pattern = Path::new(&glob::Pattern::escape(&project.to_string_lossy())).join(path);
-    match glob::glob(&pattern.to_string_lossy()) {
-        Ok(mut matches) => matches.next().is_none().then(|| format!("no file matches `{path}`")),
-        Err(error) => Some(format!("`{path}` is no pattern: {error}")),
-    }
 }

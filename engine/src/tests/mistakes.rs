@@ -347,9 +347,9 @@ fn files_that_are_not_there() {
             "  s: {kind: make, with: {files: [Cargo.toml, nothing.txt, 'no/*.txt']}}\n  t: {kind: make, with: {files: {a: x}}}\n  u: {kind: make, with: {files: 3}}",
         ),
         &[
-            "3:46 nothing.txt | there is no file `nothing.txt` | paths are relative to the project, see `--project`",
-            "3:59 'no/*.txt' | no file matches `no/*.txt` | paths are relative to the project, see `--project`",
-            "4:37 x | there is no file `x` | paths are relative to the project, see `--project`",
+            "3:46 nothing.txt | `files`: nothing matches `nothing.txt` | the path is relative to the project, `.`",
+            "3:59 'no/*.txt' | `files`: nothing matches `no/*.txt` | the path is relative to the project, `.`",
+            "4:37 x | `files.a`: nothing matches `x` | the path is relative to the project, `.`",
             "5:33 3 | `files` must be a path or a pattern, a list of them, or a map of them",
         ],
     );
