@@ -22,6 +22,8 @@ mod process;
 mod source;
 mod suggest;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use artifact::{Artifact, ArtifactFile, Input, Part, PartFile};
 pub use axes::MAX_CELLS;
@@ -33,7 +35,7 @@ pub use encode::EncodeError;
 pub use event::{Event, Progress};
 pub use files::FileError;
 pub use fingerprint::{Document, Fingerprint};
-pub use graph::{Graph, Instance, Publish, Wire};
+pub use graph::{Graph, Instance, Publish, SelectError, Wire};
 pub use kind::{
     Collected, Field, FieldClass, InputParts, Kind, Port, Registry, Resolved, SettingError, StageError, Weight,
 };
