@@ -26,6 +26,8 @@ pub mod run;
 mod source;
 mod suggest;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use artifact::{Artifact, ArtifactFile, Input, Part, PartFile};
 pub use axes::MAX_CELLS;
@@ -37,7 +39,7 @@ pub use encode::EncodeError;
 pub use event::{Event, Progress};
 pub use files::FileError;
 pub use fingerprint::{Document, Fingerprint};
-pub use graph::{Graph, Instance, Publish, Wire};
+pub use graph::{Graph, Instance, Publish, SelectError, Wire};
 pub use judge::Reason;
 pub use kind::{
     Collected, Field, FieldClass, InputParts, Kind, Port, Registry, Resolved, SettingError, StageError, Weight,
