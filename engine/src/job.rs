@@ -22,7 +22,7 @@ use crate::artifact::{Artifact, Input};
 use crate::cache::{Cache, StepCounts};
 use crate::context::{Context, InputFile, Sink};
 use crate::event::Message;
-use crate::files::{self, FileError};
+use crate::files::{self, Durability, FileError};
 use crate::kind::{Collected, Registry, StageError};
 use crate::process;
 
@@ -132,7 +132,9 @@ pub fn exec(file: &Path, registry: &Registry) -> i32 {
     let place = file.with_file_name(OUTCOME);
     let written = serde_json::to_vec(&outcome)
         .map_err(|error| error.to_string())
-        .and_then(|bytes| files::write_atomically(&place, &bytes).map_err(|error| error.to_string()));
+        .and_then(|bytes| {
+            files::write_atomically(&place, &bytes, Durability::Cached).map_err(|error| error.to_string())
+        });
     if let Err(error) = written {
         // Standard error is the instance's log; the parent shows its last lines when there is no outcome.
         let _ = writeln!(std::io::stderr(), "failed to write the outcome: {error}");
@@ -198,7 +200,7 @@ fn spawn_and_wait(
     let file = job.staging.join("job.json");
     let bytes =
         serde_json::to_vec(job).map_err(|error| StageError::new(format!("the job has no JSON form: {error}")))?;
-    files::write_atomically(&file, &bytes)?;
+    files::write_atomically(&file, &bytes, Durability::Cached)?;
     let errors = files::open_for_append(log)?;
     let mut command = Command::new(program);
     command

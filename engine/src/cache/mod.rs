@@ -37,7 +37,7 @@ pub(crate) use records::{Pasts, StepRecord};
 
 use crate::artifact::{Artifact, Input};
 use crate::digest::Digest;
-use crate::files::{self, FileError};
+use crate::files::{self, Durability, FileError};
 use crate::fingerprint::Fingerprint;
 use stat::StatCache;
 
@@ -88,7 +88,7 @@ impl Cache {
         files::create_folder(&host)?;
         let tag = root.join("CACHEDIR.TAG");
         if !tag.exists() {
-            files::write_atomically(&tag, TAG.as_bytes())?;
+            files::write_atomically(&tag, TAG.as_bytes(), Durability::Cached)?;
         }
         let objects = Objects::new(folder.join("objects"));
         let stat = StatCache::load(host.join("stat"))?;
