@@ -1,7 +1,7 @@
 //! An instance as a serializable job, and how it is executed: in this process, or as a child of the same binary.
 //!
 //! A [`Job`] holds everything that an execution may depend on, already looked up and verified: whoever executes it asks no
-//! manifest and judges nothing. A light kind is executed by [`execute`] on a thread of the run. A heavy one is written to a
+//! manifest and judges nothing. A light kind is executed on a thread of the run. A heavy one is written to a
 //! file and the program is started again as `nerpipe exec FILE`, which calls [`exec`]: its messages come back as JSON lines
 //! on its standard output, its standard error is the instance's log, and its outcome is a file that is written last. A
 //! child that dies without one has failed, alone.

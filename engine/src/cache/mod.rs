@@ -1,6 +1,6 @@
 //! The cache: what is known of finished instances, and the bytes they made.
 //!
-//! Two stores that know nothing of each other: [`records`] by fingerprint and [`objects`] by digest. A record is written
+//! Two stores that know nothing of each other: `records` by fingerprint and `objects` by digest. A record is written
 //! last, so without it nothing happened; and it outlives its bytes: a record whose objects are gone still says what the
 //! digests are, which is all that a stage downstream needs to be judged.
 //!
