@@ -3,7 +3,7 @@
 //! The judge is asked upstream first. It builds the instance's [`Document`] from settings, input files and the digests of
 //! what the instances upstream made, and looks its fingerprint up. It runs nothing and writes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -138,8 +138,9 @@ impl<'a> Judge<'a> {
     pub(crate) fn judge(&mut self, number: usize, made: impl Fn(usize) -> Option<Arc<Made>>) -> Judged {
         let graph = self.graph;
         let instance = &graph.instances[number];
-        let waits: Vec<usize> = upstream(instance).filter(|from| made(*from).is_none()).collect();
+        let waits: BTreeSet<usize> = upstream(instance).filter(|from| made(*from).is_none()).collect();
         if !waits.is_empty() {
+            let waits = waits.into_iter().collect();
             return Judged {
                 verdict: Verdict::Waits(waits),
                 key: None,

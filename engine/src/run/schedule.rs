@@ -15,9 +15,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, Scope};
 use std::time::Duration;
 
-use super::work::{Ended, Task, Workshop};
+use super::work::{Ended, Task, Told, Workshop};
 use super::{InstanceSummary, Outcome, RunOptions, Summary};
-use crate::cache::{Cache, Record};
+use crate::cache::{Cache, Record, StepCounts};
 use crate::event::{Event, Message};
 use crate::files::FileError;
 use crate::graph::Graph;
@@ -108,7 +108,7 @@ impl Slot {
 
 /// What workers send.
 enum Report {
-    Message(usize, Message),
+    Told(usize, Told),
     Ended(usize, Ended),
 }
 
@@ -128,7 +128,7 @@ struct Scheduler<'a> {
     /// Nothing new is started any more.
     stopping: bool,
     warnings: Vec<String>,
-    steps: BTreeMap<String, crate::cache::StepCounts>,
+    steps: BTreeMap<String, StepCounts>,
 }
 
 /// Runs what must run; see [`super::run`].
@@ -230,7 +230,7 @@ impl<'a> Scheduler<'a> {
                 return Ok(());
             }
             match receiver.recv_timeout(BETWEEN_LOOKS) {
-                Ok(Report::Message(number, message)) => self.pass_on(number, message),
+                Ok(Report::Told(number, told)) => self.pass_on(number, told),
                 Ok(Report::Ended(number, ended)) => self.end(number, ended),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
@@ -314,7 +314,6 @@ impl<'a> Scheduler<'a> {
         slot.attempts += 1;
         let force = slot.reason == Some(Reason::Forced);
         let attempt = slot.attempts;
-        let reason = slot.reason.as_ref().map(ToString::to_string).unwrap_or_default();
         let instance = &self.graph.instances[number];
         let made = |from: usize| Some((from, self.slots[from].made.clone()?));
         let task = Task {
@@ -325,17 +324,12 @@ impl<'a> Scheduler<'a> {
             force,
             attempt,
         };
-        (self.observer)(Event::InstanceStarted {
-            instance: task.name.clone(),
-            kind: instance.kind.clone(),
-            reason,
-        });
         self.running += 1;
         let sender = sender.clone();
         let work = move || {
             let messages = sender.clone();
             // The receiver lives as long as the scope, so nothing is lost.
-            let tell = move |message| drop(messages.send(Report::Message(task.number, message)));
+            let tell = move |told| drop(messages.send(Report::Told(task.number, told)));
             let ended = workshop.work(&task, tell);
             drop(sender.send(Report::Ended(task.number, ended)));
         };
@@ -344,12 +338,21 @@ impl<'a> Scheduler<'a> {
         Ok(())
     }
 
-    fn pass_on(&mut self, number: usize, message: Message) {
+    fn pass_on(&mut self, number: usize, told: Told) {
         let instance = self.names[number].clone();
-        (self.observer)(match message {
-            Message::Progress(position) => Event::Progress { instance, position },
-            Message::Log { line } => Event::Log { instance, line },
-            Message::Warning { line } => Event::Warning {
+        (self.observer)(match told {
+            Told::Begun => Event::InstanceStarted {
+                instance,
+                kind: self.graph.instances[number].kind.clone(),
+                reason: self.slots[number]
+                    .reason
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            },
+            Told::Message(Message::Progress(position)) => Event::Progress { instance, position },
+            Told::Message(Message::Log { line }) => Event::Log { instance, line },
+            Told::Message(Message::Warning { line }) => Event::Warning {
                 instance: Some(instance),
                 message: line,
             },
@@ -361,8 +364,10 @@ impl<'a> Scheduler<'a> {
         let judge_again = std::mem::take(&mut self.slots[number].judge_again);
         match ended {
             Ended::Finished(record) => {
-                let kind = self.graph.instances[number].kind.clone();
-                self.steps.entry(kind).or_default().add(record.steps);
+                if record.steps != StepCounts::default() {
+                    let kind = self.graph.instances[number].kind.clone();
+                    self.steps.entry(kind).or_default().add(record.steps);
+                }
                 // It ran and is forced no longer, should it be looked at again.
                 self.forced[number] = false;
                 if judge_again {

@@ -40,6 +40,19 @@ pub(super) struct Task {
     pub(super) attempt: u32,
 }
 
+/// Where a worker tells what happens on the way.
+pub(super) trait Tell: Fn(Told) + Send + Sync + 'static {}
+
+impl<F: Fn(Told) + Send + Sync + 'static> Tell for F {}
+
+/// What a worker tells before the end.
+pub(super) enum Told {
+    /// Inputs are there and nobody else makes the same: the stage itself begins.
+    Begun,
+    /// Something the stage says.
+    Message(Message),
+}
+
 /// How a task ended.
 pub(super) enum Ended {
     /// It executed; its record is written.
@@ -54,7 +67,7 @@ pub(super) enum Ended {
 
 impl Workshop<'_> {
     /// Executes a task. Whatever happens, there is an end to report: a panic of the engine itself fails the instance.
-    pub(super) fn work(&self, task: &Task, tell: impl Fn(Message) + Send + Sync + 'static) -> Ended {
+    pub(super) fn work(&self, task: &Task, tell: impl Tell) -> Ended {
         let worked = catch_unwind(AssertUnwindSafe(|| self.try_work(task, tell)));
         match worked {
             Ok(Ok(ended)) => ended,
@@ -63,14 +76,15 @@ impl Workshop<'_> {
         }
     }
 
-    fn try_work(&self, task: &Task, tell: impl Fn(Message) + Send + Sync + 'static) -> Result<Ended, StageError> {
+    fn try_work(&self, task: &Task, tell: impl Tell) -> Result<Ended, StageError> {
         let instance = &self.graph.instances[task.number];
         let inputs = match self.open_inputs(instance, &task.upstream) {
             Ok(inputs) => inputs,
             Err(gone) => return Ok(Ended::NeedsBytes(gone)),
         };
         let fingerprint = &task.key.fingerprint;
-        let sink = sink(self.cache.log_path(fingerprint), tell);
+        let tell = Arc::new(tell);
+        let sink = sink(self.cache.log_path(fingerprint), Arc::clone(&tell));
         let waiting = || {
             sink(Message::Log {
                 line: "waiting for another process that makes the same".to_owned(),
@@ -87,6 +101,7 @@ impl Workshop<'_> {
             return Ok(Ended::Restored(Box::new(record.clone())));
         }
 
+        tell(Told::Begun);
         // The lock is held, so nobody else writes this log.
         files::remove_file(&self.cache.log_path(fingerprint))?;
         let job = self.job(task, instance, inputs)?;
@@ -230,7 +245,7 @@ impl Workshop<'_> {
 }
 
 /// Passes messages on and keeps log lines and warnings in the instance's log, which is made with the first of them.
-fn sink(log: PathBuf, tell: impl Fn(Message) + Send + Sync + 'static) -> Sink {
+fn sink(log: PathBuf, tell: Arc<impl Tell>) -> Sink {
     let writing = Mutex::new(());
     Arc::new(move |message| {
         let line = match &message {
@@ -243,7 +258,7 @@ fn sink(log: PathBuf, tell: impl Fn(Message) + Send + Sync + 'static) -> Sink {
             // A log that cannot be written must not fail what it tells of.
             let _ = files::open_for_append(&log).map(|mut log| log.write_all(format!("{line}\n").as_bytes()));
         }
-        tell(message);
+        tell(Told::Message(message));
     })
 }
 

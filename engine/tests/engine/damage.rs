@@ -51,12 +51,17 @@ fn damaged_bytes_are_never_handed_on() {
     damage(&project.object("corpus", "left/a.txt"), "ten\nlies");
     project.replace("factor: [1, 2]", "factor: [1, 4]");
     assert_eq!(project.planned()[0], "corpus fresh", "a plan looks at lengths only");
-    let mut warnings = Vec::new();
-    let summary = project.watch(&mut |event| {
-        if let Event::Warning { message, .. } = event {
-            warnings.push(message);
-        }
+    let (mut warnings, mut started) = (Vec::new(), Vec::new());
+    let summary = project.watch(&mut |event| match event {
+        Event::Warning { message, .. } => warnings.push(message),
+        Event::InstanceStarted { instance, .. } => started.push(instance),
+        _ => {}
     });
+    assert_eq!(
+        started,
+        ["corpus", "count@factor=4", "table"],
+        "each is told once, when it really begins"
+    );
     assert_eq!(counts(&summary), (3, 2, 0, 0, 0));
     assert_eq!(project.toys.ran(), ["gather", "lines left 4", "words"]);
     assert_eq!(project.toys.steps(), ["a.txt"], "only the step that lost its bytes");

@@ -140,12 +140,8 @@ stages:
   corpus: {kind: words, with: {left: data/*.txt}}
 ",
     );
-    let path = project.path().join("data/b.txt");
-    let summary = project.watch(&mut |event| {
-        if matches!(event, Event::InstanceStarted { .. }) {
-            std::fs::write(&path, "changed behind its back").unwrap();
-        }
-    });
+    *project.toys.meddled.lock().unwrap() = Some(project.path().join("data/b.txt"));
+    let summary = project.run();
     assert_eq!(summary.failed, 1);
     let message = &summary.instances[0].error.as_ref().unwrap().message;
     assert!(message.ends_with("changed while it was being read"), "{message}");

@@ -1,6 +1,7 @@
 //! Toy kinds. Each run of one is counted under a word that says which instance it was.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(crate) struct Toys {
     /// What `unsteady` writes: a kind that breaks the rule of equal bytes.
     pub(crate) moon: AtomicUsize,
     pub(crate) threads: AtomicUsize,
+    /// A file that `words` finds changed by somebody else while it reads.
+    pub(crate) meddled: Mutex<Option<PathBuf>>,
 }
 
 impl Toys {
@@ -113,6 +116,9 @@ impl Kind for Words {
     }
     fn run(&self, ctx: &Context) -> Result<(), StageError> {
         self.0.count("words");
+        if let Some(path) = self.0.meddled.lock().unwrap().take() {
+            fs::write(path, "changed behind its back").unwrap();
+        }
         for part in ["left", "right"] {
             for file in ctx.files(part) {
                 let step = Step {
