@@ -1,21 +1,28 @@
 //! Ctrl-C and SIGTERM: the first asks the run to stop, the second ends the program at once.
 
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
-/// Set once the program was asked to stop.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Raised once the program was asked to stop.
+static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on the first signal sets the flag that is returned, and the second ends the process.
+/// From now on the first signal raises the flag that is returned, and the second ends the process.
+pub(crate) fn watch() -> Arc<AtomicBool> {
+    let flag = Arc::clone(INTERRUPTED.get_or_init(Arc::default));
+    #[cfg(unix)]
+    on_signals();
+    flag
+}
+
 #[cfg(unix)]
-pub(crate) fn watch() -> &'static AtomicBool {
+fn on_signals() {
     use std::sync::atomic::Ordering;
 
     extern "C" fn on_signal(signal: libc::c_int) {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            #[expect(
-                unsafe_code,
-                reason = "`exit` would run destructors inside a signal handler; `_exit` is safe there"
-            )]
+        // Set before the handler is: a handler must not be the one to make the flag.
+        let Some(flag) = INTERRUPTED.get() else { return };
+        if flag.swap(true, Ordering::SeqCst) {
+            #[expect(unsafe_code, reason = "`exit` would run destructors inside a signal handler; `_exit` is safe there")]
             // SAFETY: `_exit` is async-signal-safe and takes any status.
             unsafe {
                 libc::_exit(128 + signal);
@@ -31,11 +38,4 @@ pub(crate) fn watch() -> &'static AtomicBool {
             libc::signal(signal, handler);
         }
     }
-    &INTERRUPTED
-}
-
-/// Where there are no such signals, nothing ever sets the flag.
-#[cfg(not(unix))]
-pub(crate) fn watch() -> &'static AtomicBool {
-    &INTERRUPTED
 }
