@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Device;
+use nerpipe_engine::{Context, StageError};
 
 /// A device as asked for on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +78,15 @@ impl DeviceChoice {
             Self::Cuda(number) => cuda(number),
         }
     }
+}
+
+/// The device that the run asked for.
+///
+/// # Errors
+/// If there is no such device, or no such word.
+pub fn open_device(ctx: &Context) -> Result<Device, StageError> {
+    let opened = ctx.device().parse().and_then(DeviceChoice::open);
+    opened.map_err(|error| StageError::new(error.message).help(error.help))
 }
 
 #[cfg(feature = "wgpu")]

@@ -462,6 +462,8 @@ fn summary(counts: &Counts) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use nerpipe_engine::testing::Bench;
+
     use super::*;
 
     fn resolve(settings: Value) -> Result<Resolved, SettingError> {
@@ -546,5 +548,81 @@ mod tests {
             .map(|index| format!("{}\n", lines[index]))
             .collect();
         assert_eq!(std::fs::read_to_string(&out).unwrap(), expected);
+    }
+
+    fn record(id: &str) -> String {
+        format!(
+            r#"{{"id":"{id}","text":"in Köln","tokens":["in","Köln"],"token_spans":[{{"start":1,"end":2,"label":"city"}}],"char_spans":[{{"start":3,"end":7,"label":"city"}}]}}"#
+        ) + "\n"
+    }
+
+    #[test]
+    fn a_changed_file_is_one_step() {
+        let bench = Bench::new();
+        bench.write("train/a.jsonl", record("1"));
+        bench.write("train/more/b.jsonl", record("2") + &record("3"));
+        bench.write("test.jsonl", record("4"));
+        let settings = json!({"train": "train", "test": "test.jsonl"});
+        let first = bench.run(&Load, settings.clone()).unwrap();
+        assert_eq!(
+            first.names(),
+            ["test/test.jsonl", "train/a.jsonl", "train/more/b.jsonl"]
+        );
+        assert_eq!(first.text("train/more/b.jsonl"), record("2") + &record("3"));
+        assert_eq!(first.notes["train"], json!({"sentences": 3, "words": 6, "entities": 3}));
+        assert_eq!((first.steps.executed, first.steps.restored), (3, 0));
+
+        bench.write("test.jsonl", record("5"));
+        let second = bench.run(&Load, settings).unwrap();
+        assert_eq!((second.steps.executed, second.steps.restored), (1, 2));
+        let digest = |made: &nerpipe_engine::testing::Made, part: &str| made.input.part(part).unwrap().digest;
+        assert_eq!(digest(&first, "train"), digest(&second, "train"));
+        assert_ne!(digest(&first, "test"), digest(&second, "test"));
+    }
+
+    #[test]
+    fn what_is_written_otherwise_but_says_the_same_gives_the_same_bytes() {
+        let bench = Bench::new();
+        bench.write("train.jsonl", record("1"));
+        let first = bench.run(&Load, json!({"train": "train.jsonl"})).unwrap();
+        let other = r#"
+            {"char_spans": [{"label": "city", "end": 7, "start": 3}], "tokens": ["in", "K\u00f6ln"], "x": 1, "text": "in Köln", "id": 1}"#;
+        bench.write("train.jsonl", other);
+        let second = bench.run(&Load, json!({"train": "train.jsonl"})).unwrap();
+        assert_eq!(first.artifact, second.artifact);
+        assert_eq!(second.notes["train"]["records_with_derived_spans"], 1);
+    }
+
+    #[test]
+    fn a_selection_is_one_file() {
+        let bench = Bench::new();
+        bench.write("a.jsonl", (0..20).map(|id| record(&id.to_string())).collect::<String>());
+        bench.write("b.jsonl", record("b"));
+        let select = |limit: u64| {
+            let settings = json!({"train": "*.jsonl", "test": "b.jsonl", "limit": {"train": limit}, "shuffle_seed": 1});
+            bench.run(&Load, settings).unwrap()
+        };
+        let (five, ten) = (select(5), select(10));
+        assert_eq!(five.names(), ["test/b.jsonl", "train/selected.jsonl"]);
+        assert_eq!(five.notes["train"]["sentences"], 5);
+        assert!(
+            ten.text("train/selected.jsonl")
+                .starts_with(&five.text("train/selected.jsonl"))
+        );
+        assert!(select(50).warnings[0].contains("only 21 records"));
+    }
+
+    #[test]
+    fn a_wrong_record_stops_with_its_place() {
+        let bench = Bench::new();
+        let path = bench.write("test.jsonl", record("1") + "{\"id\": 2}\n");
+        let error = bench.run(&Load, json!({"test": "test.jsonl"})).unwrap_err();
+        assert_eq!(
+            error.message,
+            format!("{}:2: `text`: the field is missing", path.display())
+        );
+        bench.write("test.jsonl", "");
+        let error = bench.run(&Load, json!({"test": "test.jsonl"})).unwrap_err();
+        assert!(error.message.contains("there are no records"), "{error}");
     }
 }

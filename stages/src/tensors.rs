@@ -1,48 +1,38 @@
-//! Named tensors in host memory, and the safetensors files they come from and go to.
+//! Safetensors files and the tensors they hold.
 
 use std::path::Path;
 
 use half::{bf16, f16};
-use indexmap::IndexMap;
 use nerpipe_engine::StageError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-/// A tensor in host memory, row-major.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HostTensor {
-    /// Its shape; empty for a scalar.
-    pub shape: Vec<usize>,
-    /// Its values.
-    pub data: Vec<f32>,
-}
+use crate::model::HostTensor;
 
 /// Reads every floating-point tensor of a safetensors file as f32, in the order of their names. Others, such as the
 /// `position_ids` of old BERT files, are left out.
 ///
 /// # Errors
 /// If the file cannot be read or is no safetensors file.
-pub fn read_safetensors(path: &Path) -> Result<IndexMap<String, HostTensor>, StageError> {
+pub fn read_safetensors(path: &Path) -> Result<Vec<HostTensor>, StageError> {
     let shown = path.display();
     let bytes = std::fs::read(path).map_err(|error| StageError::new(format!("failed to read `{shown}`: {error}")))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| {
         StageError::new(format!("`{shown}` is no safetensors file: {error}"))
             .help("an interrupted download or a Git LFS pointer looks like this; fetch the file again")
     })?;
-    let mut tensors: Vec<(String, HostTensor)> = file
+    let mut tensors: Vec<HostTensor> = file
         .iter()
         .filter_map(|(name, view)| {
             let data = floats(&view)?;
-            Some((
-                name.to_owned(),
-                HostTensor {
-                    shape: view.shape().to_vec(),
-                    data,
-                },
-            ))
+            Some(HostTensor {
+                name: name.to_owned(),
+                shape: view.shape().to_vec(),
+                data,
+            })
         })
         .collect();
-    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(tensors.into_iter().collect())
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tensors)
 }
 
 fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
@@ -65,28 +55,24 @@ fn values<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f3
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_safetensors<'a>(
-    path: &Path,
-    tensors: impl IntoIterator<Item = (&'a str, &'a HostTensor)>,
-) -> Result<(), StageError> {
+pub fn write_safetensors(path: &Path, tensors: &[HostTensor]) -> Result<(), StageError> {
     let shown = path.display();
-    let mut named: Vec<(&str, &HostTensor, Vec<u8>)> = tensors
-        .into_iter()
-        .map(|(name, tensor)| {
+    let mut named: Vec<(&HostTensor, Vec<u8>)> = tensors
+        .iter()
+        .map(|tensor| {
             (
-                name,
                 tensor,
                 tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect(),
             )
         })
         .collect();
-    named.sort_by_key(|(name, _, _)| *name);
+    named.sort_by_key(|(tensor, _)| &tensor.name);
     let views = named
         .iter()
-        .map(|(name, tensor, bytes)| {
+        .map(|(tensor, bytes)| {
             let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
-            view.map(|view| (*name, view))
-                .map_err(|error| StageError::new(format!("tensor `{name}`: {error}")))
+            view.map(|view| (tensor.name.as_str(), view))
+                .map_err(|error| StageError::new(format!("tensor `{}`: {error}", tensor.name)))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
@@ -102,22 +88,20 @@ mod tests {
     fn what_is_written_is_read_and_equal_tensors_give_equal_bytes() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (first, second) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
-        let scale = HostTensor {
-            shape: vec![],
-            data: vec![3.5],
+        let tensor = |name: &str, shape: &[usize], data: &[f32]| HostTensor {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            data: data.to_vec(),
         };
-        let matrix = HostTensor {
-            shape: vec![2, 2],
-            data: vec![1.0, -0.0, f32::MIN_POSITIVE, 4.0],
-        };
-        write_safetensors(&first, [("scale", &scale), ("matrix", &matrix)]).expect("written");
-        write_safetensors(&second, [("matrix", &matrix), ("scale", &scale)]).expect("written");
+        let scale = tensor("scale", &[], &[3.5]);
+        let matrix = tensor("matrix", &[2, 2], &[1.0, -0.0, f32::MIN_POSITIVE, 4.0]);
+        write_safetensors(&first, &[scale.clone(), matrix.clone()]).expect("written");
+        write_safetensors(&second, &[matrix.clone(), scale.clone()]).expect("written");
         assert_eq!(
             std::fs::read(&first).expect("bytes"),
             std::fs::read(&second).expect("bytes")
         );
-        let back = read_safetensors(&first).expect("read");
-        assert_eq!((&back["scale"], &back["matrix"]), (&scale, &matrix));
+        assert_eq!(read_safetensors(&first).expect("read"), [matrix, scale]);
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Kind for Tokenize {
         let mut done = 0;
         for (split, part) in &corpus.parts {
             let mut counts = Counts::default();
-            let mut alike = Vec::new();
+            let mut labels = LabelTable::default();
             for file in &part.files {
                 ctx.check_cancelled()?;
                 let step = Step {
@@ -151,8 +151,8 @@ impl Kind for Tokenize {
                     inputs: inputs(file.digest, text_file.digest, type_digest),
                 };
                 let output = ctx.step(step, |out| {
-                    let summary = tokenize_file(&file.path, &file.name, out, &settings.formats, &tokenizers)?;
-                    serde_json::to_value(summary).map_err(|error| StageError::new(error.to_string()))
+                    let counts = tokenize_file(&file.path, &file.name, out, &settings.formats, &tokenizers)?;
+                    serde_json::to_value(counts).map_err(|error| StageError::new(error.to_string()))
                 })?;
                 let stem = file.name.strip_suffix(".jsonl").unwrap_or(&file.name);
                 for format in &settings.formats {
@@ -160,10 +160,12 @@ impl Kind for Tokenize {
                 }
                 ctx.place(&output, &labels_file(STEM), &format!("{split}/{}", labels_file(stem)))?;
 
-                let summary: Summary = serde_json::from_value(output.value.clone())
+                if let Some(table) = output.file(&labels_file(STEM)) {
+                    labels.add_file(&table.path, &table.name)?;
+                }
+                let of_file: Counts = serde_json::from_value(output.value.clone())
                     .map_err(|error| StageError::new(format!("the record of a cached file cannot be read: {error}")))?;
-                counts.add(&summary.counts);
-                alike.extend(summary.alike);
+                counts.add(&of_file);
                 done += 1;
                 ctx.progress(Progress {
                     done,
@@ -173,7 +175,7 @@ impl Kind for Tokenize {
                 });
             }
             ctx.note(split, counts.summary());
-            warn_alike(ctx, split, alike);
+            warn_alike(ctx, split, &labels.alike());
         }
         Ok(())
     }
@@ -185,9 +187,7 @@ fn inputs(corpus: Digest, tokenizer: Digest, type_tokenizer: Digest) -> Vec<Dige
 }
 
 /// Says which entity types the tokenizer cannot tell apart.
-fn warn_alike(ctx: &Context, split: &str, mut alike: Vec<(String, String)>) {
-    alike.sort_unstable();
-    alike.dedup();
+fn warn_alike(ctx: &Context, split: &str, alike: &[(String, String)]) {
     if alike.is_empty() {
         return;
     }
@@ -278,15 +278,6 @@ impl Counts {
     }
 }
 
-/// What the step of one file returns.
-#[derive(Serialize, Deserialize)]
-struct Summary {
-    #[serde(flatten)]
-    counts: Counts,
-    /// Pairs of entity types with the same subwords.
-    alike: Vec<(String, String)>,
-}
-
 /// A record in the views asked for, ready to be written.
 struct Row {
     id: String,
@@ -338,7 +329,7 @@ fn tokenize_file(
     out: &Path,
     formats: &[Format],
     tokenizers: &Tokenizers,
-) -> Result<Summary, StageError> {
+) -> Result<Counts, StageError> {
     let create = |file: String| -> Result<BufWriter<File>, StageError> {
         let path = out.join(file);
         let file = File::create(&path)
@@ -397,10 +388,7 @@ fn tokenize_file(
         writer.finish().map_err(stage)?;
     }
     labels.write(create(labels_file(STEM))?).map_err(stage)?;
-    Ok(Summary {
-        counts,
-        alike: labels.alike(),
-    })
+    Ok(counts)
 }
 
 /// Adds `record` to a split in memory.
@@ -428,8 +416,11 @@ impl From<TokensError> for StageError {
 
 #[cfg(test)]
 mod tests {
+    use nerpipe_engine::testing::Bench;
+
     use super::*;
     use crate::corpus::parse_record;
+    use crate::tokens::Split;
     use crate::wordpiece;
 
     fn tokenizer(vocabulary: &[&str]) -> TextTokenizer {
@@ -495,10 +486,10 @@ mod tests {
         let run = |name: &str| {
             let out = folder.path().join(name);
             std::fs::create_dir(&out).unwrap();
-            let summary = tokenize_file(&corpus, "corpus.jsonl", &out, &both(), &tokenizers()).unwrap();
+            let counts = tokenize_file(&corpus, "corpus.jsonl", &out, &both(), &tokenizers()).unwrap();
             let read = |file: String| std::fs::read(out.join(file)).unwrap();
             (
-                summary,
+                counts,
                 read(Format::Tokens.file(STEM)),
                 read(Format::Text.file(STEM)),
                 read(labels_file(STEM)),
@@ -506,10 +497,9 @@ mod tests {
         };
         let (first, second) = (run("first"), run("second"));
         assert!(first.1 == second.1 && first.2 == second.2 && first.3 == second.3);
-        let counts = first.0.counts;
+        let counts = first.0;
         assert_eq!((counts.sentences, counts.words, counts.subwords), (3000, 7000, 8000));
         assert_eq!((counts.unknown, counts.words_without_subwords), (0, 1000));
-        assert_eq!(first.0.alike, [("city".to_owned(), "City".to_owned())]);
     }
 
     #[test]
@@ -552,6 +542,63 @@ mod tests {
         assert_eq!(
             Tokenize.resolve(&json!({"formats": []}), &inputs).unwrap_err().path,
             "formats"
+        );
+    }
+
+    #[test]
+    fn splits_are_opened_file_by_file_and_stay_apart() {
+        let bench = Bench::new();
+        let vocabulary = |more: &str| format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nnew\nyork\n.\n{more}");
+        bench.write("vocab.txt", vocabulary("city\n"));
+        bench.write("types.txt", vocabulary("ci\n##ty\n"));
+        bench.write("train/a.jsonl", LINES[0]);
+        bench.write("train/b.jsonl", format!("{}\n{}", LINES[1], LINES[2]));
+        bench.write("test.jsonl", LINES[2]);
+        let encoder = |vocabulary: &str| {
+            let settings = json!({"source": "random", "vocabulary": vocabulary, "hidden_size": 8, "layers": 1});
+            bench.run(&crate::encoder::Encoder, settings).unwrap()
+        };
+        let (encoder, types) = (encoder("vocab.txt"), encoder("types.txt"));
+        let load = |bench: &Bench| {
+            bench
+                .run(
+                    &crate::load::Load,
+                    json!({"train": "train/*.jsonl", "test": "test.jsonl"}),
+                )
+                .unwrap()
+        };
+        let corpus = load(&bench);
+        let bench = bench.input("tokenizer", &encoder).input("corpus", &corpus);
+        let first = bench.run(&Tokenize, json!({})).unwrap();
+        assert_eq!((first.steps.executed, first.names().len()), (3, 10));
+
+        let part = first.input.part("train").unwrap();
+        let split = Split::open(part, Format::Text).unwrap();
+        assert_eq!(split.files(), [("a".to_owned(), 0..1), ("b".to_owned(), 1..3)]);
+        assert_eq!(split.labels().names, ["City", "city"]);
+        assert_eq!(split.sentence(0).id, "a");
+        let only = bench.run(&Tokenize, json!({"formats": ["tokens"]})).unwrap();
+        let error = Split::open(only.input.part("train").unwrap(), Format::Text)
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("no `text` view"), "{error}");
+
+        bench.write("test.jsonl", LINES[1]);
+        let corpus = load(&bench);
+        let bench = bench.input("corpus", &corpus);
+        let second = bench.run(&Tokenize, json!({})).unwrap();
+        assert_eq!((second.steps.executed, second.steps.restored), (1, 2));
+        assert_eq!(second.input.part("train").unwrap().digest, part.digest);
+
+        let bench = bench.input("type_tokenizer", &types);
+        let third = bench.run(&Tokenize, json!({})).unwrap();
+        assert_eq!(third.text(TYPE_TOKENIZER), types.text("tokenizer.json"));
+        let split = Split::open(third.input.part("train").unwrap(), Format::Tokens).unwrap();
+        assert_eq!(split.labels().ids, [[8, 9], [8, 9]]);
+        assert!(
+            third.warnings.iter().any(|line| line.contains("`city` and `City`")),
+            "{:?}",
+            third.warnings
         );
     }
 }

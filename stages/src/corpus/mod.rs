@@ -17,6 +17,7 @@
 //!   control characters, or be longer than [`MAX_LABEL`] code points.
 //! - Empty and blank texts, blank tokens, and missing tokens are errors.
 
+mod check;
 mod parse;
 mod read;
 

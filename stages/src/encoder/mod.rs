@@ -187,26 +187,18 @@ fn directory_files(written: &Written) -> Result<Settings, SettingError> {
     if folder.is_empty() {
         return Err(SettingError::new("source", "no directory is named").help("name one, or write `random`"));
     }
-    let folder = escape_pattern(folder);
+    if folder.contains(['*', '?', '[']) {
+        return Err(
+            SettingError::new("source", format!("`{folder}` is a pattern, not a directory"))
+                .help("name one directory; its name must not hold `*`, `?` or `[`"),
+        );
+    }
     // The last one matches tokenizer.json, tokenizer_config.json and vocab.txt, of which not all need be there.
     let files = [CONFIG, WEIGHTS, "[tv]o[kc]*"].map(|file| format!("{folder}/{file}"));
     Ok(Settings {
         source: Some(files.to_vec()),
         ..Settings::default()
     })
-}
-
-/// A path as a pattern that matches just it.
-fn escape_pattern(path: &str) -> String {
-    path.chars()
-        .map(|c| {
-            if matches!(c, '*' | '?' | '[' | ']') {
-                format!("[{c}]")
-            } else {
-                c.to_string()
-            }
-        })
-        .collect()
 }
 
 /// Everything about random weights, defaults filled in.
@@ -321,6 +313,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
 
 #[cfg(test)]
 mod tests {
+    use nerpipe_engine::testing::{Bench, Made};
+
     use super::*;
 
     fn resolve(settings: Value, corpus: Option<&[&str]>) -> Result<Resolved, SettingError> {
@@ -335,8 +329,8 @@ mod tests {
 
     #[test]
     fn a_directory_counts_by_its_files_and_nothing_else() {
-        let resolved = resolve(json!({"source": "models/mini[1]/"}), Some(&["train"])).unwrap();
-        let files = ["config.json", "model.safetensors", "[tv]o[kc]*"].map(|file| format!("models/mini[[]1[]]/{file}"));
+        let resolved = resolve(json!({"source": "models/mini/"}), Some(&["train"])).unwrap();
+        let files = ["config.json", "model.safetensors", "[tv]o[kc]*"].map(|file| format!("models/mini/{file}"));
         assert_eq!(resolved.settings["source"], json!(files));
         assert!(
             resolved
@@ -347,6 +341,7 @@ mod tests {
         assert!(resolved.reads.is_empty(), "the corpus is not read");
         let error = resolve(json!({"source": "models/mini", "layers": 2}), None).unwrap_err();
         assert_eq!(error.path, "layers");
+        assert_eq!(resolve(json!({"source": "models/*"}), None).unwrap_err().path, "source");
     }
 
     #[test]
@@ -386,5 +381,109 @@ mod tests {
         assert_eq!(path(json!({"vocabulary_size": 900})), "vocabulary_size");
         assert_eq!(path(json!({"hidden_size": "big"})), "hidden_size");
         assert_eq!(resolve(json!({"source": "random"}), None).unwrap_err().path, "source");
+    }
+
+    /// A vocabulary file and the encoder made with it.
+    fn random(bench: &Bench, settings: Value) -> Made {
+        bench.write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nnew\nyork\n##er\n");
+        let mut all =
+            json!({"source": "random", "vocabulary": "vocab.txt", "hidden_size": 16, "heads": 2, "layers": 1});
+        all.as_object_mut()
+            .unwrap()
+            .extend(settings.as_object().unwrap().clone());
+        bench.run(&Encoder, all).unwrap()
+    }
+
+    #[test]
+    fn a_random_encoder_is_a_directory_that_can_be_taken() {
+        let bench = Bench::new();
+        let made = random(&bench, json!({"seed": 3}));
+        assert_eq!(made.names(), [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG]);
+        assert_eq!(
+            made.artifact,
+            random(&bench, json!({"seed": 3})).artifact,
+            "the same bytes every time"
+        );
+        assert_eq!(made.json(CONFIG)["vocab_size"], 8);
+        assert_eq!(made.json(TOKENIZER_CONFIG)["cls_token"], "[CLS]");
+
+        for name in made.names() {
+            bench.write(&format!("models/mini/{name}"), std::fs::read(made.path(name)).unwrap());
+        }
+        let taken = bench.run(&Encoder, json!({"source": "models/mini"})).unwrap();
+        assert_eq!(taken.artifact, made.artifact);
+
+        // An older directory has a vocabulary in place of a tokenizer.
+        std::fs::remove_file(bench.project().join("models/mini/tokenizer.json")).unwrap();
+        bench.write(
+            "models/mini/vocab.txt",
+            std::fs::read(bench.project().join("vocab.txt")).unwrap(),
+        );
+        let older = bench.run(&Encoder, json!({"source": "models/mini/"})).unwrap();
+        let encode = |made: &Made| {
+            TextTokenizer::from_file(made.path(TOKENIZER))
+                .unwrap()
+                .text("New Yorker")
+                .unwrap()
+        };
+        assert_eq!(encode(&older), encode(&made));
+    }
+
+    #[test]
+    fn another_seed_is_another_weight_part_only() {
+        let bench = Bench::new();
+        let (one, two) = (random(&bench, json!({"seed": 1})), random(&bench, json!({"seed": 2})));
+        for part in [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG] {
+            let digest = |made: &Made| made.input.part(part).unwrap().digest;
+            assert_eq!(digest(&one) == digest(&two), part != WEIGHTS, "{part}");
+        }
+    }
+
+    #[test]
+    fn directories_that_do_not_fit_say_why() {
+        let bench = Bench::new();
+        let made = random(&bench, json!({}));
+        let with = |file: &str, content: Vec<u8>| {
+            for name in made.names() {
+                bench.write(&format!("mini/{name}"), std::fs::read(made.path(name)).unwrap());
+            }
+            bench.write(&format!("mini/{file}"), content);
+            bench.run(&Encoder, json!({"source": "mini"})).unwrap_err().message
+        };
+        let config = |key: &str, value: Value| {
+            let mut config = made.json(CONFIG);
+            config[key] = value;
+            config.to_string().into_bytes()
+        };
+        assert!(with(CONFIG, config("model_type", json!("t5"))).contains("`model_type` is `t5`"));
+        assert!(with(CONFIG, config("num_hidden_layers", json!(2))).contains("`encoder.layer.1"));
+        assert!(with(CONFIG, config("vocab_size", json!(7))).contains("the tokenizer has 8 tokens"));
+        assert!(with(WEIGHTS, b"junk".to_vec()).contains("is no safetensors file"));
+        assert!(with(TOKENIZER, b"{}".to_vec()).contains("`tokenizer.json`: the tokenizer cannot be used"));
+    }
+
+    #[test]
+    fn a_vocabulary_is_trained_once_for_all_seeds() {
+        let bench = Bench::new();
+        let line =
+            r#"{"text": "the bank of the river", "tokens": ["the", "bank", "of", "the", "river"], "token_spans": []}"#;
+        bench.write("train.jsonl", format!("{line}\n").repeat(3));
+        let corpus = bench.run(&crate::load::Load, json!({"train": "train.jsonl"})).unwrap();
+        let bench = bench.input("corpus", &corpus);
+        let make = |seed: u64| {
+            let settings =
+                json!({"source": "random", "vocabulary_size": 100, "hidden_size": 8, "heads": 1, "seed": seed});
+            bench.run(&Encoder, settings).unwrap()
+        };
+        let first = make(1);
+        assert_eq!((first.steps.executed, first.steps.restored), (1, 0));
+        assert_eq!(make(2).steps.restored, 1);
+        assert!(first.warnings[0].contains("subwords, not 100"), "{:?}", first.warnings);
+        let tokenizer = TextTokenizer::from_file(first.path(TOKENIZER)).unwrap();
+        assert_eq!(
+            tokenizer.text("the river").unwrap().ids.len(),
+            2,
+            "words that repeat become one subword"
+        );
     }
 }

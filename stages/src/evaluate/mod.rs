@@ -3,7 +3,7 @@
 //! The forward pass is a cached step of its own: it keeps the candidates above a floor, so another threshold, or another way of
 //! counting, reads its file instead of running the model again.
 
-pub(crate) mod score;
+mod score;
 mod scores;
 
 use std::collections::BTreeMap;
@@ -11,21 +11,22 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use nerpipe_engine::kind::parse_settings;
-use nerpipe_engine::{Context, Digest, Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Step, Weight};
+use nerpipe_engine::{
+    Context, Digest, Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Step, Weight,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use scores::{BothMetrics, ScoreWriter, SentenceScores, Tally, read_scores};
 
-use crate::batch::{Collator, Markers, TypeReader};
-use crate::checkpoint::{self, Checkpoint, single};
-use crate::decode::{Candidate, logit};
+use crate::batch::{Collator, LABEL_MARKER, Markers, THRESHOLD_MARKER, TypeReader};
+use crate::checkpoint::{self, Checkpoint, open_tokenizer};
+use crate::decode::Candidate;
 use crate::device::open_device;
-use crate::model::{Recognizer, init};
+use crate::model::Recognizer;
 use crate::recognizer::{RecognizerConfig, Threshold};
-use crate::tokenizer::TextTokenizer;
 use crate::tokens::{Format, Sentence, Split};
-use score::{ScoreSettings, score_split};
+pub use score::{LossCounts, ScoreSettings, score_split};
 
 /// The settings of `evaluate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,7 +45,12 @@ pub struct EvaluateSettings {
 
 impl Default for EvaluateSettings {
     fn default() -> Self {
-        Self { splits: vec!["test".to_owned()], thresholds: None, floor: 0.05, per_device_eval_batch_size: 12 }
+        Self {
+            splits: vec!["test".to_owned()],
+            thresholds: None,
+            floor: 0.05,
+            per_device_eval_batch_size: 12,
+        }
     }
 }
 
@@ -69,18 +75,29 @@ impl Kind for Evaluate {
     }
 
     fn fields(&self) -> &'static [Field] {
-        &[
+        const FIELDS: [Field; 4] = [
             Field::counted("splits"),
             Field::counted("thresholds"),
             Field::counted("floor"),
             Field::counted("per_device_eval_batch_size"),
-        ]
+        ];
+        &FIELDS
     }
 
     fn ports(&self) -> &'static [Port] {
         &[
-            Port { name: "model", takes: "model", required: true, collects: false },
-            Port { name: "tokens", takes: "tokens", required: true, collects: false },
+            Port {
+                name: "model",
+                takes: "model",
+                required: true,
+                collects: false,
+            },
+            Port {
+                name: "tokens",
+                takes: "tokens",
+                required: true,
+                collects: false,
+            },
         ]
     }
 
@@ -96,17 +113,29 @@ impl Kind for Evaluate {
         let offered = inputs.parts("tokens");
         for (index, split) in settings.splits.iter().enumerate() {
             if !offered.contains(split) {
-                let known: Vec<&str> =
-                    offered.iter().map(String::as_str).filter(|part| *part != "tokenizer.json").collect();
-                return Err(SettingError::new(format!("splits[{index}]"), format!("the tokens have no split `{split}`"))
-                    .help(format!("they have {}", known.join(", "))));
+                let known: Vec<&str> = offered
+                    .iter()
+                    .map(String::as_str)
+                    .filter(|part| *part != "tokenizer.json")
+                    .collect();
+                return Err(SettingError::new(
+                    format!("splits[{index}]"),
+                    format!("the tokens have no split `{split}`"),
+                )
+                .help(format!("they have {}", known.join(", "))));
             }
             if settings.splits[..index].contains(split) {
-                return Err(SettingError::new(format!("splits[{index}]"), format!("the split `{split}` is named twice")));
+                return Err(SettingError::new(
+                    format!("splits[{index}]"),
+                    format!("the split `{split}` is named twice"),
+                ));
             }
         }
         if settings.per_device_eval_batch_size == 0 {
-            return Err(SettingError::new("per_device_eval_batch_size", "a batch has at least 1 sentence"));
+            return Err(SettingError::new(
+                "per_device_eval_batch_size",
+                "a batch has at least 1 sentence",
+            ));
         }
         if !(settings.floor > 0.0 && settings.floor < 1.0) {
             return Err(SettingError::new("floor", "the floor is a probability between 0 and 1"));
@@ -142,18 +171,29 @@ fn evaluate(ctx: &Context) -> Result<(), StageError> {
     let settings: EvaluateSettings = ctx.settings()?;
     let (model, tokens) = (ctx.input("model")?, ctx.input("tokens")?);
     let config = checkpoint::recognizer_config(model)?;
-    let thresholds = settings.thresholds.clone().unwrap_or_else(|| vec![config.prediction_threshold]);
+    let thresholds = settings
+        .thresholds
+        .clone()
+        .unwrap_or_else(|| vec![config.prediction_threshold]);
     for threshold in &thresholds {
-        config.accepts(*threshold).map_err(|error| StageError::new(error.problem))?;
+        config
+            .accepts(*threshold)
+            .map_err(|error| StageError::new(error.problem))?;
     }
     let mut scorer: Option<Scorer> = None;
     let mut results = Vec::new();
     let mut predictions = Predictions::create(ctx)?;
     for name in &settings.splits {
-        let part = tokens.part(name).ok_or_else(|| StageError::new(format!("the tokens have no split `{name}`")))?;
+        let part = tokens
+            .part(name)
+            .ok_or_else(|| StageError::new(format!("the tokens have no split `{name}`")))?;
         let split = Split::open(part, config.annotation_format).map_err(|error| StageError::new(error.to_string()))?;
-        let read: Vec<Digest> =
-            model.parts.values().map(|part| part.digest).chain([part.digest]).collect();
+        let read: Vec<Digest> = model
+            .parts
+            .values()
+            .map(|part| part.digest)
+            .chain([part.digest])
+            .collect();
         let step = Step {
             name: "scores",
             version: 1,
@@ -173,20 +213,33 @@ fn evaluate(ctx: &Context) -> Result<(), StageError> {
                     slot => slot,
                 },
             };
-            let counts = score_split(ctx, &scorer.recognizer, &scorer.collator, &split, &score, &mut |_, scores| {
-                writer.write(&scores)
-            })?;
+            let counts = score_split(
+                ctx,
+                &scorer.recognizer,
+                &scorer.collator,
+                &split,
+                &score,
+                &mut |_, scores| writer.write(&scores),
+            )?;
             writer.finish()?;
-            Ok(counts.named().map(|(name, count)| (name.to_owned(), json!(count))).collect())
+            Ok(counts
+                .named()
+                .map(|(name, count)| (name.to_owned(), json!(count)))
+                .collect())
         })?;
         if let Value::Object(counts) = &output.value {
             for (key, count) in counts {
                 ctx.note(&format!("{name}_{key}"), count.clone());
             }
         }
-        let file = output.files.first().ok_or_else(|| StageError::new("the step `scores` made no file"))?;
-        let mut tallies: Vec<Tally> =
-            thresholds.iter().map(|&threshold| Tally::new(threshold, split.files())).collect();
+        let file = output
+            .files
+            .first()
+            .ok_or_else(|| StageError::new("the step `scores` made no file"))?;
+        let mut tallies: Vec<Tally> = thresholds
+            .iter()
+            .map(|&threshold| Tally::new(threshold, split.files()))
+            .collect();
         for (index, scores) in read_scores(&file.path)?.enumerate() {
             let scores = scores?;
             for (number, tally) in tallies.iter_mut().enumerate() {
@@ -257,25 +310,29 @@ impl Scorer {
         let checkpoint = Checkpoint::read(model)?;
         let cut_with = tokens.part("tokenizer.json").map(|part| part.digest.to_string());
         if cut_with.as_ref() != Some(&checkpoint.tokenizer_digest) {
-            return Err(StageError::new("the tokens were not made with the tokenizer that the model was trained with")
-                .help("connect the model's encoder to the `tokenizer` port of the tokenize stage"));
+            return Err(
+                StageError::new("the tokens were not made with the tokenizer that the model was trained with")
+                    .help("connect the model's encoder to the `tokenizer` port of the tokenize stage"),
+            );
         }
-        let path = single(model, "tokenizer.json")?;
-        let tokenizer = TextTokenizer::from_file(&path).map_err(|error| StageError::new(error.to_string()))?;
+        let tokenizer = open_tokenizer(model, "tokenizer.json")?;
         let marker = |name: &str| {
             let id = tokenizer.id(name);
             id.ok_or_else(|| StageError::new(format!("the model's tokenizer has no `{name}` token")))
         };
         let config = checkpoint.config.clone();
         let types = match &checkpoint.type_encoder {
-            // A bi-encoder's types are cut with the type encoder's tokenizer when the corpus is tokenized.
             Some(encoder) => TypeReader::Apart {
-                special: checkpoint.type_special.clone().unwrap_or_else(|| tokenizer.special().clone()),
+                special: open_tokenizer(model, "type_tokenizer.json")?.special().clone(),
                 window: encoder.max_position_embeddings,
             },
             None => TypeReader::Prompt(Markers {
-                label: marker(init::LABEL_MARKER)?,
-                threshold: if config.has_threshold_marker() { Some(marker(init::THRESHOLD_MARKER)?) } else { None },
+                label: marker(LABEL_MARKER)?,
+                threshold: if config.has_threshold_marker() {
+                    Some(marker(THRESHOLD_MARKER)?)
+                } else {
+                    None
+                },
             }),
         };
         let collator = Collator::new(config.clone(), tokenizer.special().clone(), types);
@@ -301,10 +358,15 @@ impl Predictions {
         let path = ctx.out("predictions.jsonl")?;
         let file = File::create(&path)
             .map_err(|error| StageError::new(format!("failed to create `{}`: {error}", path.display())))?;
-        Ok(Self { out: BufWriter::new(file) })
+        Ok(Self {
+            out: BufWriter::new(file),
+        })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one line needs all of these, and nothing else does")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one line needs all of these, and nothing else does"
+    )]
     fn write(
         &mut self,
         split_name: &str,
@@ -334,7 +396,9 @@ impl Predictions {
     }
 
     fn finish(mut self) -> Result<(), StageError> {
-        self.out.flush().map_err(|error| StageError::new(format!("failed to write predictions: {error}")))
+        self.out
+            .flush()
+            .map_err(|error| StageError::new(format!("failed to write predictions: {error}")))
     }
 }
 

@@ -119,14 +119,17 @@ pub fn score_split(
                     for (&label, &bar) in batch.types.iter().zip(&scores.thresholds) {
                         row.bars[label as usize] = bar;
                     }
-                    let above = scores.candidates.iter().filter(|candidate| {
-                        !slot || candidate.logit > row.bars[candidate.label as usize]
-                    });
+                    let above = scores
+                        .candidates
+                        .iter()
+                        .filter(|candidate| !slot || candidate.logit > row.bars[candidate.label as usize]);
                     row.candidates.extend(above.map(|c| (c.start, c.end, c.label, c.logit)));
                 }
                 for gold in &batch.golds {
                     let (start, end) = batch.span(gold.span as usize);
-                    rows[gold.sentence as usize].golds.push((start, end, batch.types[gold.class as usize]));
+                    rows[gold.sentence as usize]
+                        .golds
+                        .push((start, end, batch.types[gold.class as usize]));
                 }
             }
             for lost in &collated.lost {

@@ -36,7 +36,12 @@ impl SentenceScores {
         let candidates: Vec<Candidate> = self
             .candidates
             .iter()
-            .map(|&(start, end, label, logit)| Candidate { start, end, label, logit })
+            .map(|&(start, end, label, logit)| Candidate {
+                start,
+                end,
+                label,
+                logit,
+            })
             .collect();
         let bar = match threshold {
             Threshold::Probability(probability) => Bar::Fixed(logit(probability)),
@@ -77,8 +82,15 @@ pub struct BothMetrics {
 impl Tally {
     /// Counts nothing yet; `files` are the stems of the corpus files with the numbers of their sentences.
     pub fn new(threshold: Threshold, files: &[(String, Range<usize>)]) -> Self {
-        let files = files.iter().map(|(stem, range)| (stem.clone(), range.clone(), Counter::default())).collect();
-        Self { threshold, all: Counter::default(), files }
+        let files = files
+            .iter()
+            .map(|(stem, range)| (stem.clone(), range.clone(), Counter::default()))
+            .collect();
+        Self {
+            threshold,
+            all: Counter::default(),
+            files,
+        }
     }
 
     /// Adds sentence number `index`; returns what was predicted for it.
@@ -103,7 +115,10 @@ impl Tally {
         if self.files.len() < 2 {
             return Vec::new();
         }
-        self.files.iter().map(|(stem, _, counter)| (stem.as_str(), both(counter, labels))).collect()
+        self.files
+            .iter()
+            .map(|(stem, _, counter)| (stem.as_str(), both(counter, labels)))
+            .collect()
     }
 
     /// How many golds cannot be found.
@@ -113,7 +128,10 @@ impl Tally {
 }
 
 fn both(counter: &Counter, labels: &[String]) -> BothMetrics {
-    BothMetrics { reference: counter.reference(labels), full_gold: counter.full_gold(labels) }
+    BothMetrics {
+        reference: counter.reference(labels),
+        full_gold: counter.full_gold(labels),
+    }
 }
 
 /// Writes one line a sentence.
@@ -129,7 +147,9 @@ impl ScoreWriter {
     pub fn create(path: &Path) -> Result<Self, StageError> {
         let file = File::create(path)
             .map_err(|error| StageError::new(format!("failed to create `{}`: {error}", path.display())))?;
-        Ok(Self { out: BufWriter::new(file) })
+        Ok(Self {
+            out: BufWriter::new(file),
+        })
     }
 
     /// Writes the next sentence.
@@ -147,7 +167,9 @@ impl ScoreWriter {
     /// # Errors
     /// If writing fails.
     pub fn finish(mut self) -> Result<(), StageError> {
-        self.out.flush().map_err(|error| StageError::new(format!("failed to write span scores: {error}")))
+        self.out
+            .flush()
+            .map_err(|error| StageError::new(format!("failed to write span scores: {error}")))
     }
 }
 
@@ -183,7 +205,11 @@ mod tests {
     #[test]
     fn one_pass_serves_every_threshold() {
         let spans = |threshold| {
-            scores().decode(threshold).iter().map(|span| (span.start, span.end, span.label)).collect::<Vec<_>>()
+            scores()
+                .decode(threshold)
+                .iter()
+                .map(|span| (span.start, span.end, span.label))
+                .collect::<Vec<_>>()
         };
         assert_eq!(spans(Threshold::Probability(0.5)), [(1, 2, 0)]);
         assert_eq!(spans(Threshold::Probability(0.3)), [(1, 2, 0), (5, 5, 1)]);
@@ -195,12 +221,24 @@ mod tests {
         let files = [("seen".to_owned(), 0..1), ("unseen".to_owned(), 1..2)];
         let mut tally = Tally::new(Threshold::Probability(0.5), &files);
         tally.add(0, &scores());
-        tally.add(1, &SentenceScores { candidates: Vec::new(), ..scores() });
+        tally.add(
+            1,
+            &SentenceScores {
+                candidates: Vec::new(),
+                ..scores()
+            },
+        );
         let labels = ["a".to_owned(), "b".to_owned()];
         let by_file = tally.file_metrics(&labels);
         assert_eq!((by_file[0].0, by_file[0].1.reference.micro.counts.tp), ("seen", 1));
-        assert_eq!((by_file[1].0, by_file[1].1.reference.micro.counts.missed), ("unseen", 2));
-        assert_eq!((tally.metrics(&labels).full_gold.micro.counts.missed, tally.lost()), (5, 2));
+        assert_eq!(
+            (by_file[1].0, by_file[1].1.reference.micro.counts.missed),
+            ("unseen", 2)
+        );
+        assert_eq!(
+            (tally.metrics(&labels).full_gold.micro.counts.missed, tally.lost()),
+            (5, 2)
+        );
     }
 
     #[test]
@@ -213,7 +251,10 @@ mod tests {
             writer.write(row).expect("written");
         }
         writer.finish().expect("flushed");
-        let back: Vec<_> = read_scores(&path).expect("opened").map(|row| row.expect("a line")).collect();
+        let back: Vec<_> = read_scores(&path)
+            .expect("opened")
+            .map(|row| row.expect("a line"))
+            .collect();
         assert_eq!(back, rows);
     }
 }

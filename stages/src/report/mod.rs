@@ -161,6 +161,7 @@ fn render(rows: &[Row], settings: &Settings) -> Result<[(&'static str, String); 
 #[cfg(test)]
 mod tests {
     use indexmap::IndexMap;
+    use nerpipe_engine::testing::Bench;
     use serde_json::json;
 
     use super::*;
@@ -275,5 +276,69 @@ mod tests {
     fn scores_that_cannot_be_read_name_their_instance() {
         let error = rows::read("scores@seed=1", &IndexMap::new(), b"{}").unwrap_err();
         assert!(error.message.contains("`scores@seed=1`"), "{error}");
+    }
+
+    /// A kind that makes the scores it is told.
+    struct Scores;
+
+    impl Kind for Scores {
+        fn name(&self) -> &'static str {
+            "scores"
+        }
+
+        fn version(&self) -> u32 {
+            1
+        }
+
+        fn about(&self) -> &'static str {
+            "makes the scores it is told"
+        }
+
+        fn weight(&self) -> Weight {
+            Weight::Light
+        }
+
+        fn fields(&self) -> &'static [Field] {
+            const FIELDS: [Field; 1] = [Field::counted("f1")];
+            &FIELDS
+        }
+
+        fn ports(&self) -> &'static [Port] {
+            &[]
+        }
+
+        fn produces(&self) -> &'static str {
+            "scores"
+        }
+
+        fn resolve(&self, settings: &Value, _inputs: &InputParts) -> Result<Resolved, SettingError> {
+            Ok(Resolved::new(settings)?.makes([METRICS]))
+        }
+
+        fn run(&self, ctx: &Context) -> Result<(), StageError> {
+            let settings: Value = ctx.settings()?;
+            let result = json!({"split": "test", "threshold": 0.5, "micro": {"f1": settings["f1"]}});
+            std::fs::write(ctx.out(METRICS)?, json!({ "results": [result] }).to_string()).unwrap();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn collected_scores_become_four_files() {
+        let bench = Bench::new();
+        let scores = [0.25, 0.5].map(|f1| bench.run(&Scores, json!({ "f1": f1 })).unwrap());
+        let bench =
+            bench
+                .collect("scores", &[("loss", "focal")], &scores[0])
+                .collect("scores", &[("loss", "bce")], &scores[1]);
+        let report = bench.run(&Report, json!({"rows": ["loss"]})).unwrap();
+        assert_eq!(report.names(), ["table.csv", "table.json", "table.md", "table.txt"]);
+        let expected = "| loss  | micro.f1 |\n| ----- | -------: |\n| focal |   0.2500 |\n| bce   |   0.5000 |\n";
+        assert_eq!(report.text("table.md"), expected);
+        assert_eq!(report.json("table.json")[1]["micro.f1"], 0.5);
+        assert_eq!(
+            report.artifact,
+            bench.run(&Report, json!({"rows": "loss"})).unwrap().artifact
+        );
     }
 }

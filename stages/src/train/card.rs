@@ -21,7 +21,8 @@ pub(super) fn model_card(settings: &TrainSettings, types: &[String], best: Optio
         Threshold::Cls => "a score above that of the span at `[CLS]`".to_owned(),
         Threshold::LabelToken => "a score above that of the span at `[SPAN_THRESHOLD]`".to_owned(),
     };
-    let mut card = String::from("---\nlibrary_name: nerpipe\ntags: [named-entity-recognition, token-classification]\n---\n\n");
+    let mut card =
+        String::from("---\nlibrary_name: nerpipe\ntags: [named-entity-recognition, token-classification]\n---\n\n");
     if let Some(name) = &settings.run_name {
         let _ = writeln!(card, "# {name}\n");
     } else {
@@ -51,7 +52,10 @@ pub(super) fn model_card(settings: &TrainSettings, types: &[String], best: Optio
         settings.seed
     );
     if let Some((step, f1)) = best {
-        let _ = writeln!(card, "- the weights are those of step {step}, the best on the validation split (micro F1 {f1:.4}).");
+        let _ = writeln!(
+            card,
+            "- the weights are those of step {step}, the best on the validation split (micro F1 {f1:.4})."
+        );
     }
     let _ = writeln!(card, "\nTypes seen in training: {}.", types.join(", "));
     card.push_str(

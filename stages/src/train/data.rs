@@ -4,13 +4,15 @@ use nerpipe_engine::{Context, Digest, Input, StageError};
 
 use super::batches::BatchRows;
 use super::settings::TrainSettings;
-use crate::batch::{Collator, Markers, TypeReader};
-use crate::checkpoint::{config_json, copy, encoder_config, single, write};
-use crate::model::{BertConfig, Recognizer, init};
-use crate::rng::Rng;
-use crate::tensors::{HostTensor, read_safetensors};
+use crate::batch::{Collator, LABEL_MARKER, Markers, THRESHOLD_MARKER, TypeReader};
+use crate::checkpoint::{config_json, copy, encoder_config, open_tokenizer, single, write};
+use crate::model::{BertConfig, HostTensor, Recognizer, add_token_rows, new_heads};
+use crate::tensors::read_safetensors;
 use crate::tokenizer::TextTokenizer;
 use crate::tokens::{Sentence, Split};
+
+/// The token encoder's table of token embeddings.
+const WORDS: &str = "token_encoder.embeddings.word_embeddings.weight";
 
 /// Everything that a training reads.
 pub(super) struct TrainingData {
@@ -25,8 +27,6 @@ pub(super) struct TrainingData {
     type_encoder: Option<BertConfig>,
     /// A cross-encoder's marker tokens, and its tokenizer with them.
     markers: Option<(Markers, Vec<u8>)>,
-    /// In a control with shuffled labels: for every sentence of the training split the wrong types of its golds.
-    seed: u64,
 }
 
 impl TrainingData {
@@ -46,33 +46,48 @@ impl TrainingData {
         let token_input = ctx.input("token_encoder")?;
         let tokenizer_digest = digest_of(tokens, "tokenizer.json")?;
         if digest_of(token_input, "tokenizer.json")? != tokenizer_digest {
-            return Err(StageError::new("the tokens were not made with the token encoder's tokenizer")
-                .help("connect the same encoder to the `tokenizer` port of the tokenize stage"));
+            return Err(
+                StageError::new("the tokens were not made with the token encoder's tokenizer")
+                    .help("connect the same encoder to the `tokenizer` port of the tokenize stage"),
+            );
         }
-        let tokenizer = open_tokenizer(tokens)?;
-        let type_input = if config.is_bi_encoder() { Some(ctx.input("type_encoder")?) } else { None };
+        let tokenizer = open_tokenizer(tokens, "tokenizer.json")?;
+        let type_input = if config.is_bi_encoder() {
+            Some(ctx.input("type_encoder")?)
+        } else {
+            None
+        };
         let markers = if config.is_bi_encoder() {
             None
         } else {
             let names: &[&str] = if config.has_threshold_marker() {
-                &[init::LABEL_MARKER, init::THRESHOLD_MARKER]
+                &[LABEL_MARKER, THRESHOLD_MARKER]
             } else {
-                &[init::LABEL_MARKER]
+                &[LABEL_MARKER]
             };
             let added = tokenizer.with_special_tokens(names);
             let (json, ids) = added.map_err(|error| StageError::new(error.to_string()))?;
-            Some((Markers { label: ids[0], threshold: ids.get(1).copied() }, json))
+            Some((
+                Markers {
+                    label: ids[0],
+                    threshold: ids.get(1).copied(),
+                },
+                json,
+            ))
         };
         Ok(Self {
             train,
             validation: split("validation")?,
             tokenizer,
             tokenizer_digest,
-            type_tokenizer: type_input.map(open_tokenizer).transpose()?,
+            type_tokenizer: type_input
+                .map(|input| open_tokenizer(input, "tokenizer.json"))
+                .transpose()?,
             token_encoder: encoder_config(token_input, "config.json")?,
-            type_encoder: type_input.map(|input| encoder_config(input, "config.json")).transpose()?,
+            type_encoder: type_input
+                .map(|input| encoder_config(input, "config.json"))
+                .transpose()?,
             markers,
-            seed: settings.seed,
         })
     }
 
@@ -85,7 +100,10 @@ impl TrainingData {
                 window: encoder.max_position_embeddings,
             },
             // Unreachable by `open`: a recognizer has either markers or a type encoder.
-            (None, _, _) => TypeReader::Apart { special: self.tokenizer.special().clone(), window: 0 },
+            (None, _, _) => TypeReader::Apart {
+                special: self.tokenizer.special().clone(),
+                window: 0,
+            },
         };
         Collator::new(settings.recognizer(), self.tokenizer.special().clone(), types)
     }
@@ -100,27 +118,30 @@ impl TrainingData {
         settings: &TrainSettings,
         device: &burn::tensor::Device,
     ) -> Result<Recognizer, StageError> {
-        let longest = self.token_encoder.max_position_embeddings;
-        if settings.max_seq_length > longest {
-            return Err(StageError::new(format!(
-                "`max_seq_length` is {}, but the token encoder reads at most {longest} subwords",
-                settings.max_seq_length
-            ))
-            .help(format!("set `max_seq_length: {longest}` or less")));
-        }
-        let rng = Rng::new(self.seed, "start values");
         let mut tensors = prefixed(ctx.input("token_encoder")?, "token_encoder")?;
         if let Some((markers, _)) = &self.markers {
-            let rows = markers.threshold.unwrap_or(markers.label).max(markers.label) as usize + 1;
-            init::add_marker_rows(&mut tensors, rows, &rng);
+            let ids: Vec<u32> = [markers.label].into_iter().chain(markers.threshold).collect();
+            let table = tensors.iter_mut().find(|tensor| tensor.name == WORDS);
+            let table = table.ok_or_else(|| StageError::new(format!("the token encoder has no `{WORDS}`")))?;
+            add_token_rows(table, self.tokenizer.vocab_size(), &ids, settings.seed);
         }
         if self.type_encoder.is_some() {
             tensors.extend(prefixed(ctx.input("type_encoder")?, "type_encoder")?);
         }
         let config = settings.recognizer();
-        tensors.extend(init::heads(&config, &self.token_encoder, self.type_encoder.as_ref(), &rng));
-        Recognizer::new(config, self.token_encoder.clone(), self.type_encoder.clone(), tensors, device)
-            .map_err(|error| StageError::new(error.to_string()))
+        let token_width = self.token_encoder.hidden_size;
+        let type_width = self
+            .type_encoder
+            .as_ref()
+            .map_or(token_width, |encoder| encoder.hidden_size);
+        tensors.extend(new_heads(&config, token_width, type_width, settings.seed));
+        let (token_encoder, type_encoder) = (self.token_encoder.clone(), self.type_encoder.clone());
+        let recognizer = Recognizer::new(config, token_encoder, type_encoder, tensors, device)
+            .map_err(|error| StageError::new(error.to_string()))?;
+        recognizer
+            .check_vocabulary(self.tokenizer.vocab_size())
+            .map_err(|error| StageError::new(error.to_string()))?;
+        Ok(recognizer)
     }
 
     /// The sentences of a batch.
@@ -141,24 +162,29 @@ impl TrainingData {
         let training = serde_json::to_value(settings).map_err(|error| StageError::new(error.to_string()))?;
         let config = config_json(&settings.recognizer(), training, &self.tokenizer_digest)?;
         write(&ctx.out("config.json")?, &config)?;
-        copy(&single(ctx.input("token_encoder")?, "config.json")?, &ctx.out("token_encoder_config.json")?)?;
+        copy(
+            &single(ctx.input("token_encoder")?, "config.json")?,
+            &ctx.out("token_encoder_config.json")?,
+        )?;
         if self.type_encoder.is_some() {
-            copy(&single(ctx.input("type_encoder")?, "config.json")?, &ctx.out("type_encoder_config.json")?)?;
+            let types = ctx.input("type_encoder")?;
+            copy(&single(types, "config.json")?, &ctx.out("type_encoder_config.json")?)?;
+            copy(&single(types, "tokenizer.json")?, &ctx.out("type_tokenizer.json")?)?;
         }
         match &self.markers {
             Some((_, json)) => write(&ctx.out("tokenizer.json")?, json),
-            None => copy(&single(ctx.input("tokens")?, "tokenizer.json")?, &ctx.out("tokenizer.json")?),
+            None => copy(
+                &single(ctx.input("tokens")?, "tokenizer.json")?,
+                &ctx.out("tokenizer.json")?,
+            ),
         }
     }
 }
 
-fn open_tokenizer(input: &Input) -> Result<TextTokenizer, StageError> {
-    let path = single(input, "tokenizer.json")?;
-    TextTokenizer::from_file(&path).map_err(|error| StageError::new(error.to_string()))
-}
-
 fn digest_of(input: &Input, part: &str) -> Result<Digest, StageError> {
-    let part = input.part(part).ok_or_else(|| StageError::new(format!("the input has no `{part}`")))?;
+    let part = input
+        .part(part)
+        .ok_or_else(|| StageError::new(format!("the input has no `{part}`")))?;
     Ok(part.digest)
 }
 
@@ -167,6 +193,9 @@ fn prefixed(encoder: &Input, prefix: &str) -> Result<Vec<HostTensor>, StageError
     let tensors = read_safetensors(&single(encoder, "model.safetensors")?)?;
     Ok(tensors
         .into_iter()
-        .map(|tensor| HostTensor { name: format!("{prefix}.{}", tensor.name), ..tensor })
+        .map(|tensor| HostTensor {
+            name: format!("{prefix}.{}", tensor.name),
+            ..tensor
+        })
         .collect())
 }

@@ -18,15 +18,16 @@ use nerpipe_engine::{
 };
 use serde_json::{Value, json};
 
-pub use batches::{BatchRows, Batches};
+pub use batches::{BatchRows, BatchTypes, Batches, Draw, TypeOrder};
 pub use settings::{FIELDS, TrainSettings};
 
 use crate::batch::Collator;
-use crate::evaluate::{Tally, score};
-use crate::loss;
-use crate::model::{Dropout, HostGradients, Recognizer};
+use crate::checkpoint;
+use crate::device::open_device;
+use crate::evaluate::{LossCounts, ScoreSettings, Tally, score_split};
+use crate::model::{Dropout, HostGradients, HostTensor, Recognizer};
 use crate::optim::{AdamW, clip_scale, sum_of_squares};
-use crate::tensors::{HostTensor, write_safetensors};
+use crate::tensors::write_safetensors;
 use crate::tokens::Split;
 use data::TrainingData;
 
@@ -56,13 +57,19 @@ impl Kind for Train {
 
     fn ports(&self) -> &'static [Port] {
         const fn port(name: &'static str, takes: &'static str, required: bool) -> Port {
-            Port { name, takes, required, collects: false }
+            Port {
+                name,
+                takes,
+                required,
+                collects: false,
+            }
         }
-        &[
+        const PORTS: [Port; 3] = [
             port("tokens", "tokens", true),
             port("token_encoder", "encoder", true),
             port("type_encoder", "encoder", false),
-        ]
+        ];
+        &PORTS
     }
 
     fn produces(&self) -> &'static str {
@@ -74,8 +81,10 @@ impl Kind for Train {
         let settings = settings.resolved()?;
         let bi = settings.recognizer().is_bi_encoder();
         if bi && !inputs.connected("type_encoder") {
-            return Err(SettingError::new("inputs.type_encoder", "a bi-encoder needs a type encoder")
-                .help("connect one: `inputs: {…, type_encoder: STAGE}`; it may be the token encoder's stage"));
+            return Err(
+                SettingError::new("inputs.type_encoder", "a bi-encoder needs a type encoder")
+                    .help("connect one: `inputs: {…, type_encoder: STAGE}`; it may be the token encoder's stage"),
+            );
         }
         let offered = |part: &str| inputs.parts("tokens").iter().any(|offer| offer == part);
         if !offered("train") {
@@ -89,10 +98,12 @@ impl Kind for Train {
         tokens.push("tokenizer.json");
         let encoder = ["config.json", "model.safetensors", "tokenizer.json"];
         let mut parts = vec!["config.json", "model.safetensors", "token_encoder_config.json"];
-        let mut resolved = Resolved::new(&settings)?.reads("tokens", tokens).reads("token_encoder", encoder);
+        let mut resolved = Resolved::new(&settings)?
+            .reads("tokens", tokens)
+            .reads("token_encoder", encoder);
         if bi {
             resolved = resolved.reads("type_encoder", encoder);
-            parts.push("type_encoder_config.json");
+            parts.extend(["type_encoder_config.json", "type_tokenizer.json"]);
         }
         parts.extend(["tokenizer.json", "README.md", "training_log.jsonl"]);
         Ok(resolved.makes(parts))
@@ -101,8 +112,8 @@ impl Kind for Train {
     fn run(&self, ctx: &Context) -> Result<(), StageError> {
         let settings: TrainSettings = ctx.settings()?;
         let data = TrainingData::open(ctx, &settings)?;
-        let device = data::device(ctx)?.autodiff();
-        let recognizer = data.recognizer(&settings, &device)?;
+        let device = open_device(ctx)?.autodiff();
+        let recognizer = data.recognizer(ctx, &settings, &device)?;
         let mut training = Training::new(ctx, &settings, &data, recognizer)?;
         training.run()?;
         training.write()
@@ -119,7 +130,7 @@ struct Training<'a> {
     optimizer: AdamW,
     log: std::io::BufWriter<std::fs::File>,
     /// Text cut off and golds lost in the batches so far.
-    losses: data::LossCounts,
+    losses: LossCounts,
     best: Option<Best>,
 }
 
@@ -148,16 +159,25 @@ impl<'a> Training<'a> {
             recognizer,
             optimizer: AdamW::new(settings.optimizer()),
             log: std::io::BufWriter::new(log),
-            losses: data::LossCounts::default(),
+            losses: LossCounts::default(),
             best: None,
         })
     }
 
     fn run(&mut self) -> Result<(), StageError> {
         let settings = self.settings;
-        let mut batches = Batches::new(&self.data.train, settings.per_device_train_batch_size, settings.seed);
+        let draw = Draw {
+            size: settings.per_device_train_batch_size,
+            types: settings.batch_types,
+            order: settings.type_order,
+            seed: settings.seed,
+        };
+        let mut batches = Batches::new(&self.data.train, draw);
         let mut without_gain = 0;
-        #[expect(clippy::disallowed_methods, reason = "only the speed shown to people depends on the clock")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "only the speed shown to people depends on the clock"
+        )]
         let begun = Instant::now();
         let mut sentences = 0;
         for step in 0..settings.max_steps {
@@ -173,12 +193,19 @@ impl<'a> Training<'a> {
                     figures: vec![("loss", done.loss), ("samples/s", speed)],
                 });
             }
-            let due = settings.eval_steps.is_some_and(|every| (step + 1) % every == 0) || step + 1 == settings.max_steps;
+            let due =
+                settings.eval_steps.is_some_and(|every| (step + 1) % every == 0) || step + 1 == settings.max_steps;
             if let Some(validation) = self.data.validation.as_ref().filter(|_| due) {
                 let gained = self.evaluate(step + 1, validation)?;
                 without_gain = if gained { 0 } else { without_gain + 1 };
-                if settings.early_stopping_patience.is_some_and(|patience| without_gain >= patience) {
-                    self.ctx.log(&format!("stopped after step {}: {without_gain} evaluations without gain", step + 1));
+                if settings
+                    .early_stopping_patience
+                    .is_some_and(|patience| without_gain >= patience)
+                {
+                    self.ctx.log(&format!(
+                        "stopped after step {}: {without_gain} evaluations without gain",
+                        step + 1
+                    ));
                     self.ctx.note("stopped_early_at_step", json!(step + 1));
                     break;
                 }
@@ -187,7 +214,7 @@ impl<'a> Training<'a> {
         if batches.skipped() > 0 {
             self.ctx.note("batches_without_entities", json!(batches.skipped()));
         }
-        self.losses.note(self.ctx);
+        self.losses.note(self.ctx, "train_");
         Ok(())
     }
 
@@ -201,13 +228,20 @@ impl<'a> Training<'a> {
         let mut pass = 0;
         for _ in 0..accumulated {
             let batch = batches.next_batch()?;
-            let collated = self.collator.collate(&self.data.sentences(&batch), &self.data.types(&batch))?;
-            self.losses.add(&collated.lost);
-            for inputs in &collated.passes {
+            let sentences = self.data.sentences(&batch);
+            let longest = sentences.iter().map(|sentence| sentence.ids.len()).max().unwrap_or(0);
+            let passes = self
+                .collator
+                .passes(&batch.types, &self.data.train.labels().ids, longest);
+            let collated = self.collator.collate(&passes, &sentences);
+            self.losses.add(&collated);
+            self.losses.add_cut_names(passes.cut_names);
+            for inputs in &collated.batches {
                 let dropout = Dropout::new(settings.seed, step, pass);
                 pass += 1;
-                let scores = self.recognizer.forward(inputs, Some(&dropout));
-                let loss = loss::loss(self.recognizer.config(), inputs, &scores);
+                let Some(loss) = self.recognizer.loss(inputs, Some(&dropout)) else {
+                    continue;
+                };
                 loss_sum += f64::from(loss.total.clone().into_scalar::<f32>()) / accumulated as f64;
                 let gradients = self.recognizer.weights().gradients(&mut loss.total.backward());
                 add(&mut sum, gradients);
@@ -220,20 +254,31 @@ impl<'a> Training<'a> {
                 gradient.iter_mut().for_each(|value| *value /= accumulated as f32);
             }
         }
-        let norm = gradients.values().map(|gradient| sum_of_squares(gradient)).sum::<f64>().sqrt();
+        let norm = gradients
+            .values()
+            .map(|gradient| sum_of_squares(gradient))
+            .sum::<f64>()
+            .sqrt();
         if !loss_sum.is_finite() || !norm.is_finite() {
             return Err(self.diverged(step, loss_sum, norm, &rows));
         }
         let rate = settings.schedule().factor(step);
         let scale = clip_scale(norm, Some(settings.max_grad_norm));
         let optimizer = &mut self.optimizer;
-        self.recognizer.weights_mut().update(&gradients, |name, values, gradient| {
-            optimizer.update(name, values, gradient, rate * settings.peak_rate(name), scale);
-        });
+        self.recognizer
+            .weights_mut()
+            .update(&gradients, |name, values, gradient| {
+                optimizer.update(name, values, gradient, rate * settings.peak_rate(name), scale);
+            });
         let sentences: Vec<usize> = rows.iter().flat_map(|batch| batch.sentences.iter().copied()).collect();
-        let types: Vec<&str> =
-            rows.iter().flat_map(|batch| batch.types.iter().map(|&label| self.data.label(label))).collect();
-        let done = StepDone { loss: loss_sum, sentences: sentences.len() as u64 };
+        let types: Vec<&str> = rows
+            .iter()
+            .flat_map(|batch| batch.types.iter().map(|&label| self.data.label(label)))
+            .collect();
+        let done = StepDone {
+            loss: loss_sum,
+            sentences: sentences.len() as u64,
+        };
         self.log_line(&json!({
             "step": step,
             "loss": loss_sum,
@@ -263,14 +308,21 @@ impl<'a> Training<'a> {
         let threshold = self.recognizer.config().prediction_threshold;
         let mut tally = Tally::new(threshold, validation.files());
         let model = self.recognizer.for_inference();
-        let settings = score::ScoreSettings {
+        let settings = ScoreSettings {
             batch_size: self.settings.per_device_eval_batch_size,
             floor: threshold,
         };
-        score::score_split(self.ctx, &model, &self.collator, validation, &settings, &mut |index, scores| {
-            tally.add(index, &scores);
-            Ok(())
-        })?;
+        score_split(
+            self.ctx,
+            &model,
+            &self.collator,
+            validation,
+            &settings,
+            &mut |index, scores| {
+                tally.add(index, &scores);
+                Ok(())
+            },
+        )?;
         drop(model);
         let metrics = tally.metrics(&validation.labels().names);
         let f1 = metrics.reference.micro.f1;
@@ -281,18 +333,25 @@ impl<'a> Training<'a> {
         self.ctx.log(&format!("step {step}: validation micro F1 {f1:.4}"));
         let gained = self.best.as_ref().is_none_or(|best| f1 > best.f1);
         if gained {
-            self.best = Some(Best { step, f1, tensors: self.recognizer.weights().to_host().collect() });
+            self.best = Some(Best {
+                step,
+                f1,
+                tensors: self.recognizer.weights().to_host().collect(),
+            });
         }
         Ok(gained)
     }
 
     fn log_line(&mut self, line: &Value) -> Result<(), StageError> {
-        writeln!(self.log, "{line}").map_err(|error| StageError::new(format!("failed to write the training log: {error}")))
+        writeln!(self.log, "{line}")
+            .map_err(|error| StageError::new(format!("failed to write the training log: {error}")))
     }
 
     /// Writes the checkpoint.
     fn write(mut self) -> Result<(), StageError> {
-        self.log.flush().map_err(|error| StageError::new(format!("failed to write the training log: {error}")))?;
+        self.log
+            .flush()
+            .map_err(|error| StageError::new(format!("failed to write the training log: {error}")))?;
         let (tensors, best) = match self.best.take() {
             Some(best) => (best.tensors, Some((best.step, best.f1))),
             None => (self.recognizer.weights().to_host().collect(), None),
@@ -304,7 +363,7 @@ impl<'a> Training<'a> {
         write_safetensors(&self.ctx.out("model.safetensors")?, &tensors)?;
         self.data.write_configs(self.ctx, self.settings)?;
         let card = card::model_card(self.settings, &self.data.train.labels().names, best);
-        data::write(&self.ctx.out("README.md")?, card.as_bytes())
+        checkpoint::write(&self.ctx.out("README.md")?, card.as_bytes())
     }
 }
 
@@ -322,7 +381,10 @@ fn add(sum: &mut Option<HostGradients>, more: HostGradients) {
     };
     for (name, gradient) in more {
         match sum.get_mut(&name) {
-            Some(total) => total.iter_mut().zip(&gradient).for_each(|(total, value)| *total += value),
+            Some(total) => total
+                .iter_mut()
+                .zip(&gradient)
+                .for_each(|(total, value)| *total += value),
             None => {
                 sum.insert(name, gradient);
             }

@@ -3,6 +3,7 @@
 use nerpipe_engine::{Field, SettingError};
 use serde::{Deserialize, Serialize};
 
+use super::batches::{BatchTypes, TypeOrder};
 use crate::optim::AdamWSettings;
 use crate::recognizer::{Architecture, LossKind, Masking, Pooling, RecognizerConfig, Threshold};
 use crate::schedule::{Schedule, ScheduleKind};
@@ -33,6 +34,8 @@ pub const FIELDS: &[Field] = &[
     Field::counted("contrastive_threshold_loss_weight"),
     Field::counted("contrastive_span_loss_weight"),
     Field::counted("contrastive_tau"),
+    Field::counted("batch_types"),
+    Field::counted("type_order"),
     Field::counted("per_device_train_batch_size"),
     Field::counted("per_device_eval_batch_size"),
     Field::counted("gradient_accumulation_steps"),
@@ -50,7 +53,6 @@ pub const FIELDS: &[Field] = &[
     Field::counted("adam_beta2"),
     Field::counted("adam_epsilon"),
     Field::counted("seed"),
-    Field::counted("shuffle_labels"),
     Field::counted("bf16"),
     Field::counted("fp16"),
     Field::recorded("run_name"),
@@ -113,6 +115,13 @@ pub struct TrainSettings {
     /// Contrastive: temperature of the softmax over candidates (1).
     pub contrastive_tau: Option<f64>,
 
+    /// Which types a batch is asked for: those of its own golds, as the reference does, or all of the training split, so that a
+    /// model also learns which types do not occur.
+    pub batch_types: BatchTypes,
+    /// The order of a batch's types: random, so that a model cannot learn by place, or by name, which lets a cross-encoder with a
+    /// fixed set of types learn faster.
+    pub type_order: TypeOrder,
+
     /// Sentences in a training batch.
     pub per_device_train_batch_size: usize,
     /// Sentences in an evaluation batch.
@@ -147,8 +156,6 @@ pub struct TrainSettings {
     pub adam_epsilon: f64,
     /// Steers start values, order of batches, order of types and dropout.
     pub seed: u64,
-    /// Train on wrong labels: every gold gets a random type of its split. A control that must not learn anything.
-    pub shuffle_labels: bool,
     /// Half precision; only false is possible so far.
     pub bf16: bool,
     /// Half precision; only false is possible so far.
@@ -190,6 +197,8 @@ impl Default for TrainSettings {
             contrastive_threshold_loss_weight: None,
             contrastive_span_loss_weight: None,
             contrastive_tau: None,
+            batch_types: BatchTypes::Own,
+            type_order: TypeOrder::Shuffled,
             per_device_train_batch_size: 8,
             per_device_eval_batch_size: 8,
             gradient_accumulation_steps: 1,
@@ -207,7 +216,6 @@ impl Default for TrainSettings {
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
             seed: 42,
-            shuffle_labels: false,
             bf16: false,
             fp16: false,
             run_name: None,
@@ -241,8 +249,14 @@ impl TrainSettings {
         read_only_if(contrastive, &mut self.contrastive_threshold_loss_weight, 0.5);
         read_only_if(contrastive, &mut self.contrastive_span_loss_weight, 0.5);
         read_only_if(contrastive, &mut self.contrastive_tau, 1.0);
-        self.prediction_threshold.get_or_insert(if contrastive { Threshold::Cls } else { Threshold::Probability(0.5) });
-        self.recognizer().validate().map_err(|error| SettingError::new(error.field, error.problem))?;
+        self.prediction_threshold.get_or_insert(if contrastive {
+            Threshold::Cls
+        } else {
+            Threshold::Probability(0.5)
+        });
+        self.recognizer()
+            .validate()
+            .map_err(|error| SettingError::new(error.field, error.problem))?;
         self.check_training()?;
         Ok(self)
     }
@@ -274,7 +288,9 @@ impl TrainSettings {
             contrastive_threshold_loss_weight: self
                 .contrastive_threshold_loss_weight
                 .unwrap_or(usual.contrastive_threshold_loss_weight),
-            contrastive_span_loss_weight: self.contrastive_span_loss_weight.unwrap_or(usual.contrastive_span_loss_weight),
+            contrastive_span_loss_weight: self
+                .contrastive_span_loss_weight
+                .unwrap_or(usual.contrastive_span_loss_weight),
             contrastive_tau: self.contrastive_tau.unwrap_or(usual.contrastive_tau),
         }
     }
@@ -291,7 +307,11 @@ impl TrainSettings {
 
     /// The learning rate's course.
     pub fn schedule(&self) -> Schedule {
-        Schedule { kind: self.lr_scheduler_type, warmup_steps: self.warmup_steps, max_steps: self.max_steps }
+        Schedule {
+            kind: self.lr_scheduler_type,
+            warmup_steps: self.warmup_steps,
+            max_steps: self.max_steps,
+        }
     }
 
     /// The peak learning rate of the parameter called `name`.
@@ -309,8 +329,10 @@ impl TrainSettings {
     fn check_training(&self) -> Result<(), SettingError> {
         for (name, value) in [("bf16", self.bf16), ("fp16", self.fp16)] {
             if value {
-                return Err(SettingError::new(name, "half precision is not supported; weights and arithmetic are f32")
-                    .help(format!("set `{name}: false`, or leave it out")));
+                return Err(
+                    SettingError::new(name, "half precision is not supported; weights and arithmetic are f32")
+                        .help(format!("set `{name}: false`, or leave it out")),
+                );
             }
         }
         let at_least_one = [
@@ -332,20 +354,31 @@ impl TrainSettings {
         ];
         for (name, value) in not_negative {
             if value.is_some_and(|value| !(value >= 0.0 && value.is_finite())) {
-                return Err(SettingError::new(name, format!("`{name}` must be a number of at least 0")));
+                return Err(SettingError::new(
+                    name,
+                    format!("`{name}` must be a number of at least 0"),
+                ));
             }
         }
         if !(self.adam_epsilon > 0.0 && self.adam_epsilon.is_finite()) {
-            return Err(SettingError::new("adam_epsilon", "`adam_epsilon` must be a number above 0"));
+            return Err(SettingError::new(
+                "adam_epsilon",
+                "`adam_epsilon` must be a number above 0",
+            ));
         }
         for (name, value) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
             if !(0.0..1.0).contains(&value) {
-                return Err(SettingError::new(name, format!("`{name}` must be at least 0 and below 1")));
+                return Err(SettingError::new(
+                    name,
+                    format!("`{name}` must be at least 0 and below 1"),
+                ));
             }
         }
         if self.span_loss_weight == 0.0 {
-            return Err(SettingError::new("span_loss_weight", "without a span loss no span can be predicted")
-                .help("give it a weight above 0"));
+            return Err(
+                SettingError::new("span_loss_weight", "without a span loss no span can be predicted")
+                    .help("give it a weight above 0"),
+            );
         }
         Ok(())
     }
@@ -373,9 +406,16 @@ mod tests {
 
     #[test]
     fn settings_of_another_loss_do_not_count() {
-        let bce = TrainSettings { contrastive_tau: Some(0.5), focal_gamma: Some(1.0), ..TrainSettings::default() };
+        let bce = TrainSettings {
+            contrastive_tau: Some(0.5),
+            focal_gamma: Some(1.0),
+            ..TrainSettings::default()
+        };
         let bce = bce.resolved().expect("valid");
-        assert_eq!((bce.contrastive_tau, bce.focal_gamma, bce.bce_span_pos_weight), (None, None, Some(1.0)));
+        assert_eq!(
+            (bce.contrastive_tau, bce.focal_gamma, bce.bce_span_pos_weight),
+            (None, None, Some(1.0))
+        );
         let cross = TrainSettings {
             architecture: Architecture::CrossEncoder,
             loss_fn: LossKind::Contrastive,
@@ -383,27 +423,68 @@ mod tests {
             ..TrainSettings::default()
         };
         let cross = cross.resolved().expect("valid");
-        assert_eq!((cross.type_encoder_learning_rate, cross.type_encoder_pooling), (None, None));
+        assert_eq!(
+            (cross.type_encoder_learning_rate, cross.type_encoder_pooling),
+            (None, None)
+        );
         assert_eq!(cross.prediction_threshold, Some(Threshold::Cls));
     }
 
     /// Defect 10 of the reference: focal loss with null alpha is a crash.
     #[test]
     fn focal_without_alpha_takes_the_default() {
-        let focal = TrainSettings { loss_fn: LossKind::Focal, ..TrainSettings::default() }.resolved().expect("valid");
+        let focal = TrainSettings {
+            loss_fn: LossKind::Focal,
+            ..TrainSettings::default()
+        }
+        .resolved()
+        .expect("valid");
         assert_eq!((focal.focal_alpha, focal.focal_gamma), (Some(0.75), Some(2.0)));
     }
 
     #[test]
     fn what_cannot_work_is_refused_at_its_setting() {
         let wrong: [(TrainSettings, &str); 6] = [
-            (TrainSettings { bf16: true, ..Default::default() }, "bf16"),
-            (TrainSettings { dropout: 1.0, ..Default::default() }, "dropout"),
-            (TrainSettings { learning_rate: f64::NAN, ..Default::default() }, "learning_rate"),
-            (TrainSettings { eval_steps: Some(0), ..Default::default() }, "eval_steps"),
-            (TrainSettings { span_loss_weight: 0.0, ..Default::default() }, "span_loss_weight"),
             (
-                TrainSettings { prediction_threshold: Some(Threshold::Cls), ..Default::default() },
+                TrainSettings {
+                    bf16: true,
+                    ..Default::default()
+                },
+                "bf16",
+            ),
+            (
+                TrainSettings {
+                    dropout: 1.0,
+                    ..Default::default()
+                },
+                "dropout",
+            ),
+            (
+                TrainSettings {
+                    learning_rate: f64::NAN,
+                    ..Default::default()
+                },
+                "learning_rate",
+            ),
+            (
+                TrainSettings {
+                    eval_steps: Some(0),
+                    ..Default::default()
+                },
+                "eval_steps",
+            ),
+            (
+                TrainSettings {
+                    span_loss_weight: 0.0,
+                    ..Default::default()
+                },
+                "span_loss_weight",
+            ),
+            (
+                TrainSettings {
+                    prediction_threshold: Some(Threshold::Cls),
+                    ..Default::default()
+                },
                 "prediction_threshold",
             ),
         ];
