@@ -22,7 +22,10 @@ fn on_signals() {
         // Set before the handler is: a handler must not be the one to make the flag.
         let Some(flag) = INTERRUPTED.get() else { return };
         if flag.swap(true, Ordering::SeqCst) {
-            #[expect(unsafe_code, reason = "`exit` would run destructors inside a signal handler; `_exit` is safe there")]
+            #[expect(
+                unsafe_code,
+                reason = "`exit` would run destructors inside a signal handler; `_exit` is safe there"
+            )]
             // SAFETY: `_exit` is async-signal-safe and takes any status.
             unsafe {
                 libc::_exit(128 + signal);

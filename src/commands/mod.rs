@@ -26,7 +26,10 @@ impl Session {
     pub(crate) fn open(pipeline: &Pipeline) -> Result<Self, Error> {
         let project = pipeline.project.clone().unwrap_or_else(|| PathBuf::from("."));
         if !project.is_dir() {
-            return Err(Error::usage(format!("`--project {}` is no folder", project.display()), None));
+            return Err(Error::usage(
+                format!("`--project {}` is no folder", project.display()),
+                None,
+            ));
         }
         let registry = nerpipe_stages::registry();
         let manifest = Manifest::read(&pipeline.manifest, &project, &pipeline.set, &registry)?;
@@ -36,7 +39,12 @@ impl Session {
         if pipeline.rehash {
             cache.rehash();
         }
-        Ok(Self { registry, graph, cache, project })
+        Ok(Self {
+            registry,
+            graph,
+            cache,
+            project,
+        })
     }
 }
 

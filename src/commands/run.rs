@@ -27,14 +27,18 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
             terminal.out(&event.to_string());
         }
     })?;
-    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
+    let threads = args
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
     let cancel = interrupt::watch();
     let options = RunOptions {
         jobs: args.jobs.unwrap_or(threads.min(MOST_JOBS)),
         threads,
         device: args.device.to_string(),
         program: Some(std::env::current_exe().map_err(|error| {
-            Error::environment(format!("cannot find the program's own file, to start it for single instances: {error}"))
+            Error::environment(format!(
+                "cannot find the program's own file, to start it for single instances: {error}"
+            ))
         })?),
         overwrite: args.overwrite,
         cancel: cancel.clone(),
@@ -50,7 +54,10 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
         &mut |event| watcher.see(&event),
     );
     drop(watcher);
-    let ended = ended.map_err(|error| Error::Environment { message: error.message, help: error.help })?;
+    let ended = ended.map_err(|error| Error::Environment {
+        message: error.message,
+        help: error.help,
+    })?;
     if !args.json {
         tell(&ended, &session, args.quiet, terminal);
     }
@@ -61,9 +68,16 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
     })
 }
 
-/// The summary for people, and the tables of reports.
+/// The summary for people, and the tables of reports. Warnings and failures were told when they happened, so with `quiet`
+/// only the counts of a run that went wrong are left to say.
 fn tell(ended: &Summary, session: &Session, quiet: bool, terminal: &Terminal) {
-    for line in summary::lines(ended, terminal.err, quiet) {
+    let paint = terminal.err;
+    let lines = match quiet {
+        false => summary::lines(ended, paint),
+        true if ended.is_success() => Vec::new(),
+        true => vec![summary::counts(ended, paint)],
+    };
+    for line in lines {
         terminal.err(&line);
     }
     for instance in &ended.instances {

@@ -9,9 +9,21 @@ use crate::terminal::Terminal;
 /// Shows one instance of the manifest.
 pub(crate) fn show(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Error> {
     let session = Session::open(&args.pipeline)?;
-    let number = session.graph.select_one(&args.instance).map_err(|error| Error::usage(error.message, error.help))?;
-    let shown = nerpipe_engine::show(&session.graph, &session.registry, &session.cache, &session.project, number)
-        .map_err(|error| Error::Environment { message: error.message, help: error.help })?;
+    let number = session
+        .graph
+        .select_one(&args.instance)
+        .map_err(|error| Error::usage(error.message, error.help))?;
+    let shown = nerpipe_engine::show(
+        &session.graph,
+        &session.registry,
+        &session.cache,
+        &session.project,
+        number,
+    )
+    .map_err(|error| Error::Environment {
+        message: error.message,
+        help: error.help,
+    })?;
     let instance = &session.graph.instances[number];
     if args.json {
         let mut value = serde_json::to_value(&shown).map_err(Error::environment)?;

@@ -26,7 +26,11 @@ pub(crate) fn render(plan: &Plan, paint: Paint) -> String {
             let _ = write!(text, "\n    {line}");
         }
         if lines.len() > LISTED {
-            let _ = write!(text, "\n    {}", paint.dim(&format!("… and {} more", numbers::count((lines.len() - LISTED) as u64))));
+            let _ = write!(
+                text,
+                "\n    {}",
+                paint.dim(&format!("… and {} more", numbers::count((lines.len() - LISTED) as u64)))
+            );
         }
     }
     text
@@ -38,7 +42,7 @@ fn headline(plan: &Plan) -> String {
     if counts.stale + counts.waits + counts.impossible == 0 {
         return format!("{all}, nothing to run");
     }
-    let mut parts = vec![format!("{} of {all} run", numbers::count(counts.stale as u64))];
+    let mut parts = vec![format!("{} of {all} to run", numbers::count(counts.stale as u64))];
     if counts.waits > 0 {
         parts.push(format!("{} may follow", numbers::count(counts.waits as u64)));
     }
@@ -47,7 +51,12 @@ fn headline(plan: &Plan) -> String {
     }
     // An expectation only if an earlier run of every one of them is known.
     let would_run = |planned: &&Planned| matches!(planned.status, Status::Stale { .. } | Status::Waits { .. });
-    let seconds: Option<f64> = plan.instances.iter().filter(would_run).map(|planned| planned.seconds).sum();
+    let seconds: Option<f64> = plan
+        .instances
+        .iter()
+        .filter(would_run)
+        .map(|planned| planned.seconds)
+        .sum();
     if let Some(seconds) = seconds {
         parts.push(format!("{} of work by earlier runs", numbers::seconds(seconds)));
     }
@@ -59,15 +68,33 @@ fn counts(planned: &[&Planned], paint: Paint) -> String {
     let count = |fits: fn(&Status) -> bool| planned.iter().filter(|planned| fits(&planned.status)).count();
     let parts = [
         (count(|status| matches!(status, Status::Fresh)), paint.green("fresh")),
-        (count(|status| matches!(status, Status::Shared { .. })), paint.green("shared")),
-        (count(|status| matches!(status, Status::Stale { .. })), paint.yellow("stale")),
-        (count(|status| matches!(status, Status::Waits { .. })), paint.cyan("waiting")),
-        (count(|status| matches!(status, Status::Impossible { .. })), paint.red("impossible")),
+        (
+            count(|status| matches!(status, Status::Shared { .. })),
+            paint.green("shared"),
+        ),
+        (
+            count(|status| matches!(status, Status::Stale { .. })),
+            paint.yellow("stale"),
+        ),
+        (
+            count(|status| matches!(status, Status::Waits { .. })),
+            paint.cyan("waiting"),
+        ),
+        (
+            count(|status| matches!(status, Status::Impossible { .. })),
+            paint.red("impossible"),
+        ),
     ];
     let said: Vec<String> = parts
         .into_iter()
         .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| if planned.len() == 1 { word } else { format!("{} {word}", numbers::count(count as u64)) })
+        .map(|(count, word)| {
+            if planned.len() == 1 {
+                word
+            } else {
+                format!("{} {word}", numbers::count(count as u64))
+            }
+        })
         .collect();
     said.join(", ")
 }
@@ -89,8 +116,15 @@ fn lines(planned: &Planned, paint: Paint) -> Vec<String> {
             let mut on = on.clone();
             let more = on.len().saturating_sub(2);
             on.truncate(2);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            vec![format!("{name}  {}", paint.dim(&format!("waits on {}{more}", on.join(", "))))]
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            vec![format!(
+                "{name}  {}",
+                paint.dim(&format!("waits on {}{more}", on.join(", ")))
+            )]
         }
         Status::Impossible { message, help } => {
             let mut lines = vec![format!("{name}  {}", paint.red(message))];
@@ -98,7 +132,10 @@ fn lines(planned: &Planned, paint: Paint) -> Vec<String> {
             lines
         }
     };
-    let published = planned.repairs.iter().map(|target| format!("{name}  {}", paint.dim(&format!("publishes {}", target.display()))));
+    let published = planned
+        .repairs
+        .iter()
+        .map(|target| format!("{name}  {}", paint.dim(&format!("publishes {}", target.display()))));
     lines.extend(published);
     lines
 }

@@ -22,7 +22,13 @@ pub(crate) struct Watcher<'a> {
 impl<'a> Watcher<'a> {
     /// Watches for a person, or for a program if `json`.
     pub(crate) fn new(terminal: &'a Terminal, json: bool, quiet: bool) -> Self {
-        Self { terminal, json, quiet, few: true, running: Running::new(terminal, quiet || json) }
+        Self {
+            terminal,
+            json,
+            quiet,
+            few: true,
+            running: Running::new(terminal, quiet || json),
+        }
     }
 
     /// Shows an event.
@@ -65,7 +71,7 @@ impl<'a> Watcher<'a> {
             instance,
             message,
             help,
-            ..
+            log,
         } = event
         {
             let mut line = format!(
@@ -75,6 +81,9 @@ impl<'a> Watcher<'a> {
             );
             if let Some(help) = help {
                 line.push_str(&format!("\n{} {help}", verb("help", &|text| paint.cyan(text))));
+            }
+            if let Some(log) = log {
+                line.push_str(&format!("\n{} {}", verb("log", &|text| paint.dim(text)), log.display()));
             }
             return Some(line);
         }

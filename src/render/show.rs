@@ -47,15 +47,28 @@ pub(crate) fn render(instance: &Instance, graph: &Graph, shown: &Shown, paint: P
     }
 
     if let Some(record) = &shown.record {
-        let of = if matches!(shown.planned.status, Status::Fresh) { "record" } else { "last record" };
+        let of = if matches!(shown.planned.status, Status::Fresh) {
+            "record"
+        } else {
+            "last record"
+        };
         section(&mut text, of, paint);
-        let _ = write!(text, "\n  ran {} as {} of {}", numbers::seconds(record.seconds), record.instance, record.manifest);
+        let _ = write!(
+            text,
+            "\n  ran {} as {} of {}",
+            numbers::seconds(record.seconds),
+            record.instance,
+            record.manifest
+        );
         let _ = write!(text, "\n  on {} ({})", record.device, record.machine);
         if let Some(peak) = record.peak_memory {
             let _ = write!(text, ", at most {} of memory", numbers::bytes(peak));
         }
         if record.steps.executed + record.steps.restored > 0 {
-            let (executed, restored) = (numbers::count(record.steps.executed), numbers::count(record.steps.restored));
+            let (executed, restored) = (
+                numbers::count(record.steps.executed),
+                numbers::count(record.steps.restored),
+            );
             let _ = write!(text, "\n  steps: {executed} executed, {restored} restored");
         }
         for (key, value) in &record.notes {
@@ -66,9 +79,18 @@ pub(crate) fn render(instance: &Instance, graph: &Graph, shown: &Shown, paint: P
         }
         section(&mut text, "files", paint);
         for file in &shown.files {
-            let gone = if file.present { String::new() } else { format!(" {}", paint.red("(gone)")) };
+            let gone = if file.present {
+                String::new()
+            } else {
+                format!(" {}", paint.red("(gone)"))
+            };
             let size = numbers::bytes(file.file.size);
-            let _ = write!(text, "\n  {} ({size}){gone}\n    {}", file.file.name, paint.dim(&file.path.display().to_string()));
+            let _ = write!(
+                text,
+                "\n  {} ({size}){gone}\n    {}",
+                file.file.name,
+                paint.dim(&file.path.display().to_string())
+            );
         }
     }
     if !instance.publish.is_empty() {
@@ -98,7 +120,9 @@ fn status(status: &Status, paint: Paint) -> String {
         Status::Waits { on } => format!("{} on {}", paint.cyan("waits"), on.join(", ")),
         Status::Shared { with } => format!("{} with {with}", paint.green("shared")),
         Status::Impossible { message, help } => {
-            let help = help.as_ref().map_or(String::new(), |help| format!("\n  {}: {help}", paint.cyan("help")));
+            let help = help
+                .as_ref()
+                .map_or(String::new(), |help| format!("\n  {}: {help}", paint.cyan("help")));
             format!("{}: {message}{help}", paint.red("impossible"))
         }
     }

@@ -11,21 +11,17 @@ use crate::terminal::Paint;
 /// How many instances of one stage are told apart; where they note the same they are one line anyway.
 const LINES: usize = 8;
 
-/// The summary, line by line. With `quiet` only what went wrong.
-pub(crate) fn lines(summary: &Summary, paint: Paint, quiet: bool) -> Vec<String> {
-    let mut lines = Vec::new();
-    if !quiet {
-        lines.push(String::new());
-        lines.extend(notes(summary, paint));
-    }
+/// The summary, line by line.
+pub(crate) fn lines(summary: &Summary, paint: Paint) -> Vec<String> {
+    let mut lines = notes(summary, paint);
     lines.extend(warnings(summary, paint));
     lines.extend(failures(summary, paint));
-    if !quiet {
-        lines.extend(steps(summary, paint));
+    lines.extend(steps(summary, paint));
+    if !lines.is_empty() {
+        lines.insert(0, String::new());
     }
-    if !quiet || !summary.is_success() {
-        lines.push(counts(summary, paint));
-    }
+    lines.push(String::new());
+    lines.push(counts(summary, paint));
     lines
 }
 
@@ -36,7 +32,11 @@ fn notes(summary: &Summary, paint: Paint) -> Vec<String> {
         let notes = instance.notes.iter().filter(|(_, value)| !numbers::is_nothing(value));
         for (key, value) in notes {
             let text = format!("{}: {}", numbers::words(key), numbers::note(value));
-            said.entry(stage(instance)).or_default().entry(text).or_default().push(&instance.instance);
+            said.entry(stage(instance))
+                .or_default()
+                .entry(text)
+                .or_default()
+                .push(&instance.instance);
         }
     }
     let mut lines = Vec::new();
@@ -52,7 +52,10 @@ fn notes(summary: &Summary, paint: Paint) -> Vec<String> {
             lines.push(format!("  {whose}  {}", paint.dim(text)));
         }
         if texts.len() > LINES {
-            lines.push(paint.dim(&format!("  {stage}  … and {} more, see `nerpipe show`", texts.len() - LINES)));
+            lines.push(paint.dim(&format!(
+                "  {stage}  … and {} more, see `nerpipe show`",
+                texts.len() - LINES
+            )));
         }
     }
     lines
@@ -60,7 +63,11 @@ fn notes(summary: &Summary, paint: Paint) -> Vec<String> {
 
 /// Warnings of all instances, each once, restored ones included: what was wrong with a result still is.
 fn warnings(summary: &Summary, paint: Paint) -> Vec<String> {
-    let mut whose: IndexMap<&str, Vec<&str>> = summary.warnings.iter().map(|text| (text.as_str(), Vec::new())).collect();
+    let mut whose: IndexMap<&str, Vec<&str>> = summary
+        .warnings
+        .iter()
+        .map(|text| (text.as_str(), Vec::new()))
+        .collect();
     for instance in &summary.instances {
         for warning in &instance.warnings {
             whose.entry(warning).or_default().push(&instance.instance);
@@ -80,7 +87,11 @@ fn warnings(summary: &Summary, paint: Paint) -> Vec<String> {
 
 fn failures(summary: &Summary, paint: Paint) -> Vec<String> {
     let mut lines = Vec::new();
-    for instance in summary.instances.iter().filter(|instance| instance.outcome == Outcome::Failed) {
+    for instance in summary
+        .instances
+        .iter()
+        .filter(|instance| instance.outcome == Outcome::Failed)
+    {
         let message = instance.error.as_ref().map_or("", |error| error.message.as_str());
         lines.push(format!("  {}: {message}", paint.bold(&instance.instance)));
         if let Some(help) = instance.error.as_ref().and_then(|error| error.help.as_ref()) {
@@ -98,8 +109,11 @@ fn failures(summary: &Summary, paint: Paint) -> Vec<String> {
 
 /// The cached steps inside stages, where some were restored and some were not.
 fn steps(summary: &Summary, paint: Paint) -> Vec<String> {
-    let told: BTreeMap<_, _> =
-        summary.steps.iter().filter(|(_, steps)| steps.executed > 0 && steps.restored > 0).collect();
+    let told: BTreeMap<_, _> = summary
+        .steps
+        .iter()
+        .filter(|(_, steps)| steps.executed > 0 && steps.restored > 0)
+        .collect();
     let line = |(kind, steps): (&String, &nerpipe_engine::StepCounts)| {
         let (executed, restored) = (numbers::count(steps.executed), numbers::count(steps.restored));
         format!("  {kind}: {executed} executed, {restored} restored")
@@ -111,8 +125,8 @@ fn steps(summary: &Summary, paint: Paint) -> Vec<String> {
     lines
 }
 
-/// `4 executed, 12 restored in 3.2 s`
-fn counts(summary: &Summary, paint: Paint) -> String {
+/// `small: 4 executed, 12 restored in 3.2 s`
+pub(crate) fn counts(summary: &Summary, paint: Paint) -> String {
     let count = |number: usize, word: &str| format!("{} {word}", numbers::count(number as u64));
     let mut parts = vec![count(summary.executed, "executed"), count(summary.restored, "restored")];
     if summary.shared > 0 {
