@@ -98,3 +98,40 @@ fn models_are_trained_compared_and_never_trained_twice() {
         .collect();
     assert_eq!(trained, ["model@loss=contrastive"]);
 }
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_the_run_and_its_children_and_the_next_run_goes_on() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let project = Project::with_corpus();
+    let arguments = ["run", "small.yaml", "--json", "--jobs", "1"];
+    project.write("small.yaml", &PIPELINE.replace("max_steps: 2", "max_steps: 1000000"));
+    let mut child = project
+        .command(&arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe"))
+        .lines()
+        .map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("instance_started") && line.contains("\"train\"")));
+    // `timeout` sends its signal twice at once, which must not count as asking twice.
+    for _ in 0..2 {
+        let killed = std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status();
+        assert!(killed.expect("kill starts").success());
+    }
+    let last = lines.last().expect("a last event");
+    assert!(last.starts_with("{\"event\":\"finished\",\"executed\":3,"), "{last}");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stopping; once more ends at once"));
+
+    project.write("small.yaml", PIPELINE);
+    let events = project.nerpipe(&["run", "small.yaml", "--json"]).expect(0).events();
+    assert_eq!(events.last().expect("an event")["restored"], 3);
+}
