@@ -24,6 +24,8 @@ mod dropout;
 mod init;
 pub(crate) mod ops;
 mod spans;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use bert::{BertConfig, BertConfigError, EncoderInput};
