@@ -2,18 +2,30 @@
 //!
 //! [`Context`] is `Sync`: a kind may call [`Context::step`] from several threads at once.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::artifact::Input;
+use crate::artifact::{Artifact, ArtifactFile, Input, PartFile};
+use crate::cache::{Bytes, Cache, StepCounts, StepRecord};
 use crate::digest::Digest;
-use crate::event::Progress;
+use crate::event::{Message, Progress};
+use crate::files::{self, FileError, Links};
+use crate::fingerprint::StepDocument;
+use crate::job::{Finished, Job, JobInput};
 use crate::kind::{Collected, StageError};
 
+/// Progress is told at most this often; more would only keep a pipe and a terminal busy.
+const BETWEEN_PROGRESS: Duration = Duration::from_millis(100);
+
 /// One file that an input setting (a path or glob) named.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputFile {
     /// The name below the fixed part of the path or glob, with `/`; for a plain file its file name.
     pub name: String,
@@ -40,74 +52,382 @@ pub struct Step {
 /// The sealed files of a step, to be read or placed into the artifact without copying.
 #[derive(Clone, Debug)]
 pub struct StepOutput {
-    /// The files by their name in the step's folder.
-    pub files: Vec<crate::artifact::PartFile>,
+    /// The files by their name in the step's folder, sorted.
+    pub files: Vec<PartFile>,
     /// The value the step's closure returned (kept in the step's record), such as counts for the summary.
     pub value: Value,
     /// Whether it was restored rather than executed.
     pub restored: bool,
 }
 
-/// What a running stage sees. See the module's text.
-pub struct Context {
-    _private: (),
+impl StepOutput {
+    /// The file the step wrote under this name.
+    pub fn file(&self, name: &str) -> Option<&PartFile> {
+        self.files.iter().find(|file| file.name == name)
+    }
 }
 
-#[allow(missing_docs, unused_variables, clippy::unimplemented)]
+/// Where messages of a running instance go.
+pub(crate) type Sink = Arc<dyn Fn(Message) + Send + Sync>;
+
+/// What a running stage sees. See the module's text.
+pub struct Context {
+    job: Job,
+    inputs: BTreeMap<String, Input>,
+    collected: BTreeMap<String, Vec<Collected>>,
+    cache: Cache,
+    sink: Sink,
+    cancel: Arc<AtomicBool>,
+    placed: Mutex<BTreeMap<String, ArtifactFile>>,
+    notes: Mutex<BTreeMap<String, Value>>,
+    warnings: Mutex<Vec<String>>,
+    executed: AtomicU64,
+    restored: AtomicU64,
+    last_progress: Mutex<Option<Instant>>,
+}
+
 impl Context {
+    pub(crate) fn new(mut job: Job, cache: Cache, sink: Sink, cancel: Arc<AtomicBool>) -> Self {
+        let (mut inputs, mut collected) = (BTreeMap::new(), BTreeMap::new());
+        for (port, input) in std::mem::take(&mut job.inputs) {
+            match input {
+                JobInput::One(input) => drop(inputs.insert(port, input)),
+                JobInput::Collected(artifacts) => drop(collected.insert(port, artifacts)),
+            }
+        }
+        Self {
+            job,
+            inputs,
+            collected,
+            cache,
+            sink,
+            cancel,
+            placed: Mutex::default(),
+            notes: Mutex::default(),
+            warnings: Mutex::default(),
+            executed: AtomicU64::new(0),
+            restored: AtomicU64::new(0),
+            last_progress: Mutex::default(),
+        }
+    }
+
     /// The resolved settings, as the kind's own type.
+    ///
+    /// # Errors
+    /// If what [`crate::Kind::resolve`] returned does not read back as `S`, a mistake of the kind's author.
     pub fn settings<S: DeserializeOwned>(&self) -> Result<S, StageError> {
-        unimplemented!()
+        serde_path_to_error::deserialize(Value::Object(self.job.settings.clone())).map_err(|error| {
+            let path = error.path().to_string();
+            StageError::new(format!(
+                "the resolved settings of kind `{}` do not read back: {path}: {}",
+                self.job.kind,
+                error.into_inner()
+            ))
+        })
     }
-    /// The input at `port`, or an error that says it is not connected.
+
+    /// The input at `port`: the parts that were declared as read.
+    ///
+    /// # Errors
+    /// If the port is not connected, not read with these settings, or takes `{collect: …}`.
     pub fn input(&self, port: &str) -> Result<&Input, StageError> {
-        unimplemented!()
+        self.inputs.get(port).ok_or_else(|| {
+            StageError::new(format!("input `{port}` of {} is not connected", self.job.instance))
+                .help(format!("add `{port}` below `inputs:` of the stage"))
+        })
     }
-    /// The artifacts of a collecting port, in the order of the sweep's cells.
+
+    /// The artifacts of a collecting port, in the order of the sweep's cells; empty if it is not connected.
     pub fn collected(&self, port: &str) -> &[Collected] {
-        unimplemented!()
+        self.collected.get(port).map_or(&[], Vec::as_slice)
     }
+
     /// The files that the input setting `field` named, sorted by name; empty if it was left out.
     /// A field that is a map of paths is addressed as `field.key`.
     pub fn files(&self, field: &str) -> &[InputFile] {
-        unimplemented!()
+        self.job.files.get(field).map_or(&[], Vec::as_slice)
     }
+
     /// The path to write the artifact's file `name` to (`train/x.jsonl`, `config.json`); folders are made.
-    /// The first component of `name` is the part; a file without a folder is a part of its own... see `Resolved::parts`.
+    /// The first component of `name` is the part; a file without a folder is a part by itself.
+    ///
+    /// # Errors
+    /// If `name` is no relative path of plain names, or its folder cannot be made.
     pub fn out(&self, name: &str) -> Result<PathBuf, StageError> {
-        unimplemented!()
+        check_name(name)?;
+        let path = self.out_folder().join(name);
+        if let Some(folder) = path.parent() {
+            files::create_folder(folder)?;
+        }
+        Ok(path)
     }
+
     /// Runs `work` or restores what it made before. `work` writes its files into the folder it is given and returns a
-    /// small JSON value that is kept with them.
+    /// small JSON value that is kept with them. May be called from several threads; a step inside a step must differ
+    /// from it.
+    ///
+    /// Nothing that `work` tells the context besides (notes, warnings) is repeated when the step is restored: what must
+    /// reach the summary each time belongs into the value.
+    ///
+    /// # Errors
+    /// Whatever `work` returns, a failure of the cache, or a cancelled run.
     pub fn step(
         &self,
         step: Step,
         work: impl FnOnce(&Path) -> Result<Value, StageError>,
     ) -> Result<StepOutput, StageError> {
-        unimplemented!()
+        self.check_cancelled()?;
+        let document = StepDocument {
+            kind: self.job.kind.clone(),
+            step: step.name.to_owned(),
+            version: step.version,
+            settings: step.settings,
+            inputs: step.inputs,
+        };
+        let key = document
+            .fingerprint()
+            .map_err(|error| StageError::new(format!("step `{}`: {error}", step.name)))?;
+        let may_restore = !self.job.force;
+        if may_restore && let Some(output) = self.restore_step(&self.cache.step_record(&key)?) {
+            return Ok(output);
+        }
+        let waiting = || self.log(&format!("waiting for another process to end step `{}`", step.name));
+        let _lock = self.cache.lock(&format!("{key}.step"), &self.cancel, waiting)?;
+        let before = self.cache.step_record(&key)?;
+        if may_restore && let Some(output) = self.restore_step(&before) {
+            return Ok(output);
+        }
+
+        let folder = self.job.staging.join("steps").join(key.to_string());
+        files::remove_folder(&folder)?;
+        files::create_folder(&folder)?;
+        let value = work(&folder)?;
+        let record = StepRecord {
+            document,
+            files: self.seal(&folder)?,
+            value,
+        };
+        files::remove_folder(&folder)?;
+        if before.is_some_and(|before| before.files != record.files) {
+            self.warn(&format!(
+                "step `{}` made other bytes than the last time from the same inputs",
+                step.name
+            ));
+        }
+        self.cache.write_step_record(&key, &record)?;
+        self.executed.fetch_add(1, Ordering::Relaxed);
+        Ok(self.step_output(record, false))
     }
+
+    /// The output of a step whose record and bytes are there.
+    fn restore_step(&self, record: &Option<StepRecord>) -> Option<StepOutput> {
+        let record = record.as_ref()?;
+        for file in &record.files {
+            match self.cache.objects().verify(&file.digest, file.size) {
+                Bytes::Good => {}
+                Bytes::Missing => return None,
+                Bytes::Damaged => {
+                    let step = &record.document.step;
+                    self.warn(&format!(
+                        "`{}` of step `{step}` is damaged in the cache; it is made again",
+                        file.name
+                    ));
+                    return None;
+                }
+            }
+        }
+        self.restored.fetch_add(1, Ordering::Relaxed);
+        Some(self.step_output(record.clone(), true))
+    }
+
+    fn step_output(&self, record: StepRecord, restored: bool) -> StepOutput {
+        let file = |file: ArtifactFile| PartFile {
+            path: self.cache.objects().path(&file.digest),
+            name: file.name,
+            digest: file.digest,
+            size: file.size,
+        };
+        StepOutput {
+            files: record.files.into_iter().map(file).collect(),
+            value: record.value,
+            restored,
+        }
+    }
+
     /// Makes file `file` of a step part of the artifact under `name`, by reference.
+    ///
+    /// # Errors
+    /// If the step has no such file, or `name` is no relative path of plain names or is placed already.
     pub fn place(&self, output: &StepOutput, file: &str, name: &str) -> Result<(), StageError> {
-        unimplemented!()
-    }
-    /// Keeps a figure in the record and shows it in the run's summary, such as counts of what was cut or dropped.
-    pub fn note(&self, key: &str, value: Value) {}
-    /// Tells how far the stage has come. Cheap; call it as often as a step ends.
-    pub fn progress(&self, progress: Progress) {}
-    /// One line for people, kept in the instance's log.
-    pub fn log(&self, line: &str) {}
-    /// A warning, shown at once and again in the summary.
-    pub fn warn(&self, line: &str) {}
-    /// How many threads this instance may use.
-    pub fn threads(&self) -> usize {
-        1
-    }
-    /// The device asked for: `auto`, `cpu`, `wgpu`, `cuda` or `cuda:N`.
-    pub fn device(&self) -> &str {
-        "auto"
-    }
-    /// Fails with a cancelled [`StageError`] if the run was told to stop; call it once per training step.
-    pub fn check_cancelled(&self) -> Result<(), StageError> {
+        check_name(name)?;
+        let found = output
+            .file(file)
+            .ok_or_else(|| StageError::new(format!("the step made no file `{file}`")))?;
+        let entry = ArtifactFile {
+            name: name.to_owned(),
+            digest: found.digest,
+            size: found.size,
+        };
+        if lock(&self.placed).insert(name.to_owned(), entry).is_some() {
+            return Err(StageError::new(format!(
+                "two files of the artifact are called `{name}`"
+            )));
+        }
         Ok(())
     }
+
+    /// A folder for half-finished work, such as the state of a training. It outlives a run that is killed, is there again
+    /// when the same instance starts again, and goes once its record is written. It is no part of the artifact, and a stage
+    /// must end with the same bytes whether it found something there or not.
+    ///
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn unfinished(&self) -> Result<PathBuf, StageError> {
+        files::create_folder(&self.job.unfinished)?;
+        Ok(self.job.unfinished.clone())
+    }
+
+    /// Keeps a figure in the record and shows it in the run's summary, such as counts of what was cut or dropped.
+    pub fn note(&self, key: &str, value: Value) {
+        lock(&self.notes).insert(key.to_owned(), value);
+    }
+
+    /// Tells how far the stage has come. Cheap; call it as often as a step ends.
+    pub fn progress(&self, progress: Progress) {
+        let is_last = progress.total == Some(progress.done);
+        let mut last = lock(&self.last_progress);
+        if !is_last && last.is_some_and(|last| last.elapsed() < BETWEEN_PROGRESS) {
+            return;
+        }
+        *last = Some(Instant::now());
+        drop(last);
+        (self.sink)(Message::Progress(progress.into()));
+    }
+
+    /// One line for people, kept in the instance's log.
+    pub fn log(&self, line: &str) {
+        (self.sink)(Message::Log { line: line.to_owned() });
+    }
+
+    /// A warning, shown at once and again in the summary.
+    pub fn warn(&self, line: &str) {
+        lock(&self.warnings).push(line.to_owned());
+        (self.sink)(Message::Warning { line: line.to_owned() });
+    }
+
+    /// How many threads this instance may use.
+    pub fn threads(&self) -> usize {
+        self.job.threads
+    }
+
+    /// The device asked for: `auto`, `cpu`, `wgpu`, `cuda` or `cuda:N`.
+    pub fn device(&self) -> &str {
+        &self.job.device
+    }
+
+    /// Fails with a cancelled [`StageError`] if the run was told to stop; call it once per training step.
+    ///
+    /// # Errors
+    /// Only that one.
+    pub fn check_cancelled(&self) -> Result<(), StageError> {
+        if self.cancel.load(Ordering::Relaxed) {
+            Err(StageError::cancelled())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Seals what the stage wrote and placed.
+    pub(crate) fn finish(self) -> Result<Finished, StageError> {
+        let written = self.seal(&self.out_folder())?;
+        let mut files = self.placed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for file in written {
+            let name = file.name.clone();
+            if files.insert(name.clone(), file).is_some() {
+                return Err(StageError::new(format!(
+                    "file `{name}` of the artifact was written and placed"
+                )));
+            }
+        }
+        check_tree(files.keys())?;
+        let artifact = Artifact::new(files.into_values().collect());
+        let parts = artifact.parts();
+        if let Some(missing) = self.job.parts.iter().find(|part| !parts.contains_key(part.as_str())) {
+            return Err(StageError::new(format!(
+                "{} should have made the part `{missing}` and did not; this is a mistake in kind `{}`",
+                self.job.instance, self.job.kind
+            )));
+        }
+        let mut warnings = self.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Threads may warn in any order.
+        warnings.sort();
+        Ok(Finished {
+            artifact,
+            notes: self.notes.into_inner().unwrap_or_else(PoisonError::into_inner),
+            warnings,
+            steps: StepCounts {
+                executed: self.executed.into_inner(),
+                restored: self.restored.into_inner(),
+            },
+        })
+    }
+
+    fn out_folder(&self) -> PathBuf {
+        self.job.staging.join("out")
+    }
+
+    /// Takes every file below `folder` into the store.
+    fn seal(&self, folder: &Path) -> Result<Vec<ArtifactFile>, FileError> {
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut sealed = Vec::new();
+        for (name, path) in files::walk(folder, Links::Refuse, |_| true)? {
+            let (digest, size) = self.cache.objects().adopt(&path)?;
+            sealed.push(ArtifactFile { name, digest, size });
+        }
+        Ok(sealed)
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("job", &self.job)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a lock guards here is only inserted into; a panic elsewhere leaves nothing half-done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refuses names that would leave the artifact or be spelled differently elsewhere.
+fn check_name(name: &str) -> Result<(), StageError> {
+    let plain = Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    // `components` quietly drops `a//b`, `a/.` and a trailing slash.
+    let exact = name.split('/').all(|part| !part.is_empty() && part != ".");
+    if plain && exact && !name.contains('\0') {
+        return Ok(());
+    }
+    Err(StageError::new(format!(
+        "`{name}` cannot name a file of an artifact: it must be a relative path of plain names"
+    )))
+}
+
+/// Refuses a file whose name is also a folder's: a placed `a` beside a written `a/b`.
+fn check_tree<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), StageError> {
+    let names: std::collections::BTreeSet<&str> = names.map(String::as_str).collect();
+    for name in &names {
+        let folders = name.match_indices('/').map(|(at, _)| &name[..at]);
+        if let Some(both) = folders.into_iter().find(|folder| names.contains(folder)) {
+            return Err(StageError::new(format!(
+                "`{both}` is both a file and a folder of the artifact"
+            )));
+        }
+    }
+    Ok(())
 }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::artifact::Input;
@@ -228,7 +228,7 @@ pub fn parse_settings<S: DeserializeOwned>(settings: &Value) -> Result<S, Settin
 }
 
 /// Why a stage stopped. The message says what failed, where (file, line, field) and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct StageError {
     /// The message, lower-case, without a full stop.
@@ -249,6 +249,15 @@ impl StageError {
         }
     }
 
+    /// The stage stopped because the run was told to.
+    pub fn cancelled() -> Self {
+        Self {
+            message: "stopped before it was done".to_owned(),
+            help: None,
+            cancelled: true,
+        }
+    }
+
     /// Adds what the user can do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
@@ -258,7 +267,7 @@ impl StageError {
 }
 
 /// One artifact of a collecting port, with the axis values it stands for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collected {
     /// The instance's name, such as `scores@architecture=bi_encoder,loss=bce`.
     pub instance: String,

@@ -1,4 +1,43 @@
 //! The stages of nerpipe: corpora, tokenizers, span-based entity recognizers, training and evaluation.
 
+pub mod allocator;
+pub mod batch;
+pub mod checkpoint;
+pub mod corpus;
+pub mod decode;
+pub mod device;
+pub mod encoder;
+pub mod evaluate;
 pub mod generate;
+pub mod load;
+pub mod loss;
+mod mapped;
+pub mod metrics;
+pub mod model;
+pub mod optim;
+#[doc(hidden)]
+pub mod parity;
+pub mod recognizer;
+pub mod report;
 pub mod rng;
+pub mod schedule;
+pub mod tensors;
+pub mod tokenize;
+pub mod tokenizer;
+pub mod tokens;
+pub mod train;
+pub mod wordpiece;
+
+use nerpipe_engine::Registry;
+
+/// The kinds of stages that a manifest can name.
+pub fn registry() -> Registry {
+    Registry::default()
+        .with(generate::Generate)
+        .with(load::Load)
+        .with(encoder::Encoder)
+        .with(tokenize::Tokenize)
+        .with(train::Train)
+        .with(evaluate::Evaluate)
+        .with(report::Report)
+}

@@ -337,7 +337,7 @@ mod tests {
     /// A grammar in which `seen` and `phrases` can be replaced.
     fn yaml(seen: &str, phrases: &str) -> String {
         format!(
-            "types: [city]\nnames: {{city: ['*'], _: ['* #']}}\nlanguages:\n  en:\n    syllables: {{first: [Ba, Do], \
+            "types: [city]\nnames: {{city: ['*'], _: ['* #']}}\nlanguages:\n  en:\n    syllables: {{first: [Ba, Do, Ke, Lu], \
              middle: [ra, li], last: [n, m]}}\n    phrases: {phrases}\n    seen: ['{seen}']\n    unseen: ['To {{city}}.']\n"
         )
     }

@@ -8,16 +8,14 @@ mod grammar;
 mod sentence;
 mod words;
 
-use std::io::Write;
-
 use nerpipe_engine::kind::parse_settings;
 use nerpipe_engine::{Context, Field, InputParts, Kind, Port, Progress, Resolved, SettingError, StageError, Weight};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use grammar::{Grammar, GrammarError};
-pub use sentence::{GeneratedRecord, LabelledSpan};
 
+use crate::corpus::Record;
 use crate::rng::Rng;
 use sentence::Writer;
 
@@ -30,13 +28,13 @@ pub struct Settings {
     /// Steers every choice; another seed gives another corpus of the same grammar. Default 0.
     #[serde(default)]
     pub seed: u64,
-    /// Training sentences per language. Default 500.
+    /// Training sentences per language. Default 504.
     #[serde(default = "Settings::default_train")]
     pub train: u32,
-    /// Validation sentences per language. Default 60.
+    /// Validation sentences per language. Default 64.
     #[serde(default = "Settings::default_validation")]
     pub validation: u32,
-    /// Test sentences per language, half from templates of the training split and half from others. Default 100.
+    /// Test sentences per language, half from templates of the training split and half from others. Default 96.
     #[serde(default = "Settings::default_test")]
     pub test: u32,
     /// Draws the labels of the training split at random, texts and spans unchanged. What a system learns from such a
@@ -59,15 +57,15 @@ impl Settings {
     }
 
     const fn default_train() -> u32 {
-        500
+        504
     }
 
     const fn default_validation() -> u32 {
-        60
+        64
     }
 
     const fn default_test() -> u32 {
-        100
+        96
     }
 }
 
@@ -153,8 +151,12 @@ impl Kind for Generate {
         let total = files.len() as u64;
         for (done, (name, records)) in files.iter().enumerate() {
             ctx.check_cancelled()?;
+            let mut lines = Vec::new();
+            for record in records {
+                record.write_line(&mut lines);
+            }
             let path = ctx.out(name)?;
-            write_jsonl(&path, records).map_err(|error| failed(&format!("write `{name}`"), &error))?;
+            std::fs::write(&path, lines).map_err(|error| failed(&format!("write `{name}`"), &error))?;
             ctx.progress(Progress {
                 done: done as u64 + 1,
                 total: Some(total),
@@ -171,9 +173,9 @@ impl Kind for Generate {
 }
 
 /// The files of a corpus by their names (`train/en.jsonl`, `test/seen.jsonl`, …), in the order they are written.
-pub fn corpus(grammar: &Grammar, settings: &Settings) -> Vec<(String, Vec<GeneratedRecord>)> {
-    let mut files: Vec<(String, Vec<GeneratedRecord>)> = Vec::new();
-    let mut add = |name: String, mut records: Vec<GeneratedRecord>| match files.iter_mut().find(|file| file.0 == name) {
+pub fn corpus(grammar: &Grammar, settings: &Settings) -> Vec<(String, Vec<Record>)> {
+    let mut files: Vec<(String, Vec<Record>)> = Vec::new();
+    let mut add = |name: String, mut records: Vec<Record>| match files.iter_mut().find(|file| file.0 == name) {
         Some(file) => file.1.append(&mut records),
         None if records.is_empty() => {}
         None => files.push((name, records)),
@@ -214,8 +216,6 @@ enum Split {
 }
 
 impl Split {
-    const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
-
     const fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -235,7 +235,7 @@ enum Templates {
 }
 
 /// Gives every gold a label drawn from all types with equal chances.
-fn shuffle_labels(records: &mut [GeneratedRecord], types: &[String], rng: Rng) {
+fn shuffle_labels(records: &mut [Record], types: &[String], rng: Rng) {
     let mut position = 0;
     for record in records {
         for (token_span, char_span) in record.token_spans.iter_mut().zip(&mut record.char_spans) {
@@ -245,16 +245,6 @@ fn shuffle_labels(records: &mut [GeneratedRecord], types: &[String], rng: Rng) {
             char_span.label.clone_from(label);
         }
     }
-}
-
-/// One record a line.
-fn write_jsonl(path: &std::path::Path, records: &[GeneratedRecord]) -> std::io::Result<()> {
-    let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
-    for record in records {
-        serde_json::to_writer(&mut out, record)?;
-        out.write_all(b"\n")?;
-    }
-    out.flush()
 }
 
 #[cfg(test)]

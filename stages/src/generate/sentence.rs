@@ -1,38 +1,10 @@
 //! One record: a template is chosen and filled in, and the text is cut into tokens.
 
-use serde::{Deserialize, Serialize};
-
 use super::grammar::{Language, Pattern, Piece, UNLABELLED};
 use super::words::Words;
 use super::{Split, Templates};
+use crate::corpus::{Record, Span};
 use crate::rng::Rng;
-
-/// A sentence with its gold spans, in the form in which corpora are read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GeneratedRecord {
-    /// Language, split, template and running number, such as `en-train-t03-0017`. The templates that only the test split
-    /// has are numbered on from the others.
-    pub id: String,
-    /// The sentence.
-    pub text: String,
-    /// Its words and punctuation marks; its characters in a language written without spaces.
-    pub tokens: Vec<String>,
-    /// The golds in positions of tokens.
-    pub token_spans: Vec<LabelledSpan>,
-    /// The same golds, in the same order, in code points of the text.
-    pub char_spans: Vec<LabelledSpan>,
-}
-
-/// A gold span.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LabelledSpan {
-    /// Where it starts.
-    pub start: usize,
-    /// Where it ends, exclusive.
-    pub end: usize,
-    /// Its type.
-    pub label: String,
-}
 
 /// Writes the sentences of one language.
 pub(super) struct Writer<'a> {
@@ -52,8 +24,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// `count` sentences of a split. Templates take turns, so that all are used equally often.
-    pub(super) fn write(&self, split: Split, templates: Templates, count: u32) -> Vec<GeneratedRecord> {
+    /// `count` sentences of a split. Templates take turns, so that all are used equally often. A record's id tells language,
+    /// split, template and running number (`en-train-t03-0017`); templates that only the test split has are numbered on
+    /// from the others.
+    pub(super) fn write(&self, split: Split, templates: Templates, count: u32) -> Vec<Record> {
         let (patterns, numbered_from, part) = match templates {
             Templates::Seen => (&self.rules.seen, 0, "seen"),
             Templates::Unseen => (&self.rules.unseen, self.rules.seen.len(), "unseen"),
@@ -145,12 +119,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn finish(self, id: String) -> GeneratedRecord {
+    fn finish(self, id: String) -> Record {
         let tokens = tokens(&self.text, self.rules.spaces);
         let chars = |byte: usize| self.text[..byte].chars().count();
-        let span = |start, end, label: &str| LabelledSpan {
-            start,
-            end,
+        // A sentence is far shorter than what 32 bits count.
+        let span = |start: usize, end: usize, label: &str| Span {
+            start: start as u32,
+            end: end as u32,
             label: label.to_owned(),
         };
         let token_spans = self.golds.iter().map(|&(start, end, label)| {
@@ -162,7 +137,7 @@ impl<'a> Draft<'a> {
             .golds
             .iter()
             .map(|&(start, end, label)| span(chars(start), chars(end), label));
-        GeneratedRecord {
+        Record {
             id,
             token_spans: token_spans.collect(),
             char_spans: char_spans.collect(),
@@ -237,9 +212,10 @@ mod tests {
                 assert_eq!(record.token_spans.len(), 2, "{record:?}");
                 assert!(record.text.starts_with("Her cat "));
                 let chars: Vec<char> = record.text.chars().collect();
+                let range = |span: &Span| span.start as usize..span.end as usize;
                 for (token_span, char_span) in record.token_spans.iter().zip(&record.char_spans) {
-                    let from_chars: String = chars[char_span.start..char_span.end].iter().collect();
-                    assert_eq!(record.tokens[token_span.start..token_span.end].join(" "), from_chars);
+                    let from_chars: String = chars[range(char_span)].iter().collect();
+                    assert_eq!(record.tokens[range(token_span)].join(" "), from_chars);
                     assert!(from_chars.starts_with(['B', 'D', 'K']), "{from_chars}");
                 }
             }

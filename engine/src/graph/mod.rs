@@ -1,9 +1,19 @@
 //! Manifest + registry → [`Graph`]: every instance with its resolved settings, wires and axes, in topological order.
+//!
+//! Axes flow along the data: a stage has the axes that its settings and publish targets name plus those of the inputs it
+//! reads, and its instances are the distinct projections of the cells on them. See [`Graph::build`].
+
+mod build;
+mod publish;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
+
+pub(crate) use build::input_files;
 
 use crate::kind::Resolved;
 
@@ -38,16 +48,16 @@ pub struct Instance {
 impl Instance {
     /// `model@architecture=bi_encoder,loss=bce,seed=42`, or just the stage's name if it has no axes.
     pub fn name(&self) -> String {
-        if self.axes.is_empty() {
-            return self.stage.clone();
-        }
-        let axes: Vec<String> = self
-            .axes
-            .iter()
-            .map(|(axis, value)| format!("{axis}={value}"))
-            .collect();
-        format!("{}@{}", self.stage, axes.join(","))
+        instance_name(&self.stage, &self.axes)
     }
+}
+
+pub(crate) fn instance_name(stage: &str, axes: &IndexMap<String, String>) -> String {
+    if axes.is_empty() {
+        return stage.to_owned();
+    }
+    let axes: Vec<String> = axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+    format!("{stage}@{}", axes.join(","))
 }
 
 /// What is connected to a port.

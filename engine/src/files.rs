@@ -1,0 +1,157 @@
+//! Small file operations that say which file failed and what for.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::kind::StageError;
+
+/// A file operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {action} `{}`: {source}", path.display())]
+pub struct FileError {
+    /// What was to be done, such as `read` or `create`.
+    pub action: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why it failed.
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// For `map_err`: names what was to be done to which file.
+    pub fn of(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self { action, path, source }
+    }
+}
+
+impl From<FileError> for StageError {
+    fn from(error: FileError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Makes `folder` and what is above it.
+pub(crate) fn create_folder(folder: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(folder).map_err(FileError::of("create the folder", folder))
+}
+
+/// Writes `bytes` to `path` so that a reader, or a crash, sees the old content or the new, never half of it.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(FileError::of("create a file in", folder))?;
+    let written = file.write_all(bytes).and_then(|()| file.as_file().sync_data());
+    written.map_err(FileError::of("write", path))?;
+    set_mode(file.path(), 0o644)?;
+    file.persist(path)
+        .map_err(|error| FileError::of("write", path)(error.error))?;
+    Ok(())
+}
+
+/// The content of `path`, or none if there is no such file.
+pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::of("read", path)(error)),
+    }
+}
+
+/// Sets a file's permission bits.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(FileError::of("set the permissions of", path))
+}
+
+/// Removes a folder and everything in it; one that is not there is fine.
+pub(crate) fn remove_folder(folder: &Path) -> Result<(), FileError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file; one that is not there is fine.
+pub(crate) fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a file for appending, making it if need be.
+pub(crate) fn open_for_append(path: &Path) -> Result<File, FileError> {
+    File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(FileError::of("open", path))
+}
+
+/// What [`walk`] does with a symbolic link.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// It stands for what it points to: how inputs are read.
+    Follow,
+    /// It is an error: an artifact holds bytes, and a link would let it depend on what lies elsewhere.
+    Refuse,
+}
+
+/// Every file below `folder` as (name with `/`, path), sorted by name. `keep` is asked about each entry's own name.
+pub(crate) fn walk(folder: &Path, links: Links, keep: fn(&str) -> bool) -> Result<Vec<(String, PathBuf)>, FileError> {
+    let mut found = Vec::new();
+    walk_into(folder, "", links, keep, 0, &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+/// Deeper than any artifact or corpus; reached only by links that lead in a circle.
+const DEEPEST: usize = 64;
+
+fn walk_into(
+    folder: &Path,
+    prefix: &str,
+    links: Links,
+    keep: fn(&str) -> bool,
+    depth: usize,
+    found: &mut Vec<(String, PathBuf)>,
+) -> Result<(), FileError> {
+    let refuse = |path: &Path, why: &str| FileError::of("read", path)(io::Error::other(why.to_owned()));
+    if depth > DEEPEST {
+        return Err(refuse(
+            folder,
+            "folders are nested too deeply; do links lead in a circle?",
+        ));
+    }
+    for entry in fs::read_dir(folder).map_err(FileError::of("list", folder))? {
+        let entry = entry.map_err(FileError::of("list", folder))?;
+        let path = entry.path();
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|_| refuse(&path, "its name is not UTF-8"))?;
+        if !keep(&name) {
+            continue;
+        }
+        let name = format!("{prefix}{name}");
+        let mut file_type = entry.file_type().map_err(FileError::of("read", &path))?;
+        if file_type.is_symlink() {
+            if links == Links::Refuse {
+                return Err(refuse(
+                    &path,
+                    "it is a symbolic link; an artifact holds files and folders only",
+                ));
+            }
+            file_type = fs::metadata(&path).map_err(FileError::of("read", &path))?.file_type();
+        }
+        if file_type.is_dir() {
+            walk_into(&path, &format!("{name}/"), links, keep, depth + 1, found)?;
+        } else if file_type.is_file() {
+            found.push((name, path));
+        } else {
+            return Err(refuse(&path, "it is neither a file nor a folder"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! Input settings: paths and globs → files with the names and digests that count.
+//!
+//! A file's name is what follows the *fixed part*: the folders before the first wildcard, or the folder of a plain file,
+//! or a folder that was named itself (all files below it, but for those whose name begins with a dot). A list of paths
+//! has the fixed part that all its entries share. So data can move as a whole without anything running again.
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use glob::{MatchOptions, Pattern};
+
+use crate::cache::Cache;
+use crate::context::InputFile;
+use crate::files::{FileError, Links, walk};
+use crate::kind::StageError;
+
+/// A wildcard stays within one folder, and hidden files are left out, as in a shell.
+const OPTIONS: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
+/// Expands input settings of one project; each distinct list of patterns is looked up once.
+pub(crate) struct InputFiles<'a> {
+    project: &'a Path,
+    cache: &'a Cache,
+    known: HashMap<Vec<String>, Found>,
+}
+
+type Found = Result<Arc<Vec<InputFile>>, StageError>;
+
+impl<'a> InputFiles<'a> {
+    pub(crate) fn new(project: &'a Path, cache: &'a Cache) -> Self {
+        Self {
+            project,
+            cache,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The files that `patterns` name, sorted by name; `field` is the setting, for messages.
+    pub(crate) fn find(&mut self, field: &str, patterns: &[String]) -> Found {
+        if let Some(found) = self.known.get(patterns) {
+            return found.clone();
+        }
+        let found = expand(self.project, field, patterns).and_then(|paths| {
+            let file = |(name, path): (String, PathBuf)| -> Result<InputFile, FileError> {
+                let digest = self.cache.digest_of(&path)?;
+                Ok(InputFile { name, path, digest })
+            };
+            Ok(Arc::new(paths.into_iter().map(file).collect::<Result<Vec<_>, _>>()?))
+        });
+        self.known.insert(patterns.to_vec(), found.clone());
+        found
+    }
+}
+
+/// (name below the fixed part, path) of every file that `patterns` name, sorted by name, each path once.
+fn expand(project: &Path, field: &str, patterns: &[String]) -> Result<Vec<(String, PathBuf)>, StageError> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let mut fixed: Option<PathBuf> = None;
+    for pattern in patterns {
+        let (folder, found) = expand_one(project, field, pattern)?;
+        fixed = Some(fixed.map_or(folder.clone(), |fixed| shared_folder(&fixed, &folder)));
+        paths.extend(found);
+    }
+    let fixed = fixed.unwrap_or_default();
+    let mut named = Vec::with_capacity(paths.len());
+    for path in paths {
+        let below = path.strip_prefix(&fixed).unwrap_or(&path);
+        let components: Option<Vec<&str>> = below.components().map(|part| part.as_os_str().to_str()).collect();
+        let name = components
+            .ok_or_else(|| StageError::new(format!("`{field}`: the name of `{}` is not UTF-8", path.display())))?
+            .join("/");
+        named.push((name, path));
+    }
+    named.sort();
+    named.dedup();
+    Ok(named)
+}
+
+/// The fixed part of one pattern, and the files it names.
+fn expand_one(project: &Path, field: &str, pattern: &str) -> Result<(PathBuf, Vec<PathBuf>), StageError> {
+    let nothing = || {
+        StageError::new(format!("`{field}`: nothing matches `{pattern}`"))
+            .help(format!("the path is relative to the project, `{}`", project.display()))
+    };
+    if pattern.is_empty() {
+        return Err(StageError::new(format!("`{field}`: the path is empty")));
+    }
+    let full = clean(&project.join(pattern));
+    if !has_wildcard(pattern) {
+        if full.is_dir() {
+            let files = walk(&full, Links::Follow, |name| !name.starts_with('.'))?;
+            if files.is_empty() {
+                return Err(StageError::new(format!("`{field}`: there is no file in `{pattern}`")));
+            }
+            return Ok((full, files.into_iter().map(|(_, path)| path).collect()));
+        }
+        if !full.exists() {
+            return Err(nothing());
+        }
+        return Ok((full.parent().unwrap_or(&full).to_owned(), vec![full]));
+    }
+
+    let relative = Path::new(pattern);
+    let plain: PathBuf = relative
+        .components()
+        .take_while(|part| !part.as_os_str().to_str().is_some_and(has_wildcard))
+        .collect();
+    let fixed = clean(&project.join(&plain));
+    let rest = relative.strip_prefix(&plain).unwrap_or(relative);
+    // Only what the user wrote as a wildcard is one; the folders before it may hold any characters.
+    let text = match (fixed.to_str(), rest.to_str()) {
+        (Some(fixed), Some(rest)) => format!("{}/{rest}", Pattern::escape(fixed).trim_end_matches('/')),
+        _ => {
+            return Err(StageError::new(format!(
+                "`{field}`: the path of `{pattern}` is not UTF-8"
+            )));
+        }
+    };
+    let matches = glob::glob_with(&text, OPTIONS)
+        .map_err(|error| StageError::new(format!("`{field}`: `{pattern}` is not a glob: {}", error.msg)))?;
+    let mut paths = Vec::new();
+    for path in matches {
+        let path = path.map_err(|error| {
+            let place = error.path().to_owned();
+            FileError::of("read", place)(error.into())
+        })?;
+        if path.is_file() {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() {
+        return Err(nothing());
+    }
+    Ok((fixed, paths))
+}
+
+fn has_wildcard(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// `path` without `.` components, and `..` resolved by name: the same path on every spelling.
+fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if cleaned.file_name().is_some() => {
+                cleaned.pop();
+            }
+            part => cleaned.push(part),
+        }
+    }
+    cleaned
+}
+
+fn shared_folder(one: &Path, other: &Path) -> PathBuf {
+    one.components()
+        .zip(other.components())
+        .take_while(|(a, b)| a == b)
+        .map(|(part, _)| part)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn project() -> tempfile::TempDir {
+        let folder = tempfile::Builder::new().prefix("a[b]*").tempdir().unwrap();
+        for name in [
+            "data/train/b.jsonl",
+            "data/train/a.jsonl",
+            "data/train/.hidden",
+            "data/dev/a.jsonl",
+            "x/y/z.txt",
+        ] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        folder
+    }
+
+    fn names(patterns: &[&str]) -> Result<Vec<String>, String> {
+        let project = project();
+        let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        let found = expand(project.path(), "train", &patterns).map_err(|error| error.message)?;
+        Ok(found.into_iter().map(|(name, _)| name).collect())
+    }
+
+    #[test]
+    fn names_are_what_follows_the_fixed_part() {
+        assert_eq!(names(&["data/train/*.jsonl"]).unwrap(), ["a.jsonl", "b.jsonl"]);
+        assert_eq!(
+            names(&["./data/../data/train/*.jsonl"]).unwrap(),
+            ["a.jsonl", "b.jsonl"]
+        );
+        assert_eq!(names(&["data/*/a.jsonl"]).unwrap(), ["dev/a.jsonl", "train/a.jsonl"]);
+        assert_eq!(names(&["**/*.txt"]).unwrap(), ["x/y/z.txt"]);
+        assert_eq!(names(&["data/train/b.jsonl"]).unwrap(), ["b.jsonl"]);
+        assert_eq!(
+            names(&["data"]).unwrap(),
+            ["dev/a.jsonl", "train/a.jsonl", "train/b.jsonl"]
+        );
+    }
+
+    #[test]
+    fn a_list_shares_one_fixed_part_and_names_each_file_once() {
+        assert_eq!(
+            names(&["data/train/a.jsonl", "data/dev/a.jsonl"]).unwrap(),
+            ["dev/a.jsonl", "train/a.jsonl"]
+        );
+        assert_eq!(
+            names(&["data/train/a.jsonl", "data/train/*.jsonl"]).unwrap(),
+            ["a.jsonl", "b.jsonl"]
+        );
+    }
+
+    #[test]
+    fn no_match_names_the_field_and_the_pattern() {
+        assert_eq!(
+            names(&["data/test/*.jsonl"]).unwrap_err(),
+            "`train`: nothing matches `data/test/*.jsonl`"
+        );
+        assert_eq!(
+            names(&["data/test.jsonl"]).unwrap_err(),
+            "`train`: nothing matches `data/test.jsonl`"
+        );
+        assert_eq!(
+            names(&["data/*"]).unwrap_err(),
+            "`train`: nothing matches `data/*`",
+            "folders are not files"
+        );
+    }
+}

@@ -1,0 +1,346 @@
+//! [`Manifest`]: the YAML, read strictly. Every value keeps the line it is written on.
+//!
+//! Reading finds everything that can be wrong without asking a kind about one instance's settings: unknown keys, kinds,
+//! ports, settings, variables and axes, wrong connections, cycles. What depends on resolved settings is found by
+//! [`crate::graph::Graph::build`].
+
+pub(crate) mod check;
+pub(crate) mod reader;
+
+use std::path::Path;
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+
+use crate::axes::Sweep;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::interpolate::resolve_vars;
+use crate::kind::Registry;
+use crate::source::{Source, ValuePath};
+use crate::suggest::did_you_mean;
+use reader::{Reader, kind_of};
+
+/// A manifest whose names all mean something.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The manifest's `name`.
+    pub name: String,
+    /// The variables, written out, after `--set`.
+    pub vars: Map<String, Value>,
+    /// The stages as written, in the manifest's order.
+    pub(crate) stages: IndexMap<String, Stage>,
+    pub(crate) sweep: Sweep,
+    pub(crate) source: Source,
+}
+
+/// A stage as written.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    pub(crate) kind: String,
+    pub(crate) inputs: IndexMap<String, Connection>,
+    pub(crate) with: Map<String, Value>,
+    pub(crate) publish: Vec<PublishEntry>,
+}
+
+/// What an input is connected to.
+#[derive(Clone, Debug)]
+pub(crate) enum Connection {
+    /// `port: stage`
+    One(String),
+    /// `port: {collect: stage, over: [axis]}`
+    Collect {
+        stage: String,
+        /// The axes that are gathered; none for all of them.
+        over: Option<Vec<String>>,
+    },
+}
+
+impl Connection {
+    pub(crate) fn stage(&self) -> &str {
+        match self {
+            Self::One(stage) | Self::Collect { stage, .. } => stage,
+        }
+    }
+}
+
+/// One target of `publish`.
+#[derive(Clone, Debug)]
+pub(crate) struct PublishEntry {
+    /// The part; none for the whole artifact.
+    pub(crate) part: Option<String>,
+    /// The target, perhaps with `${…}`.
+    pub(crate) target: String,
+    /// Where it is written.
+    pub(crate) path: ValuePath,
+}
+
+/// The path of a stage's settings.
+pub(crate) fn with_path(stage: &str) -> ValuePath {
+    ValuePath::from(["stages", stage, "with"])
+}
+
+impl Manifest {
+    /// Reads the manifest in `file`. `project` is the folder that paths in it are relative to, `overrides` are the
+    /// arguments of `--set` (`vars.steps=50`, `model.learning_rate=1e-3`).
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(file: &Path, project: &Path, overrides: &[String], registry: &Registry) -> Result<Self, Diagnostics> {
+        let name = file.display().to_string();
+        let unreadable = |reason: String, help: &str| {
+            Diagnostics::from(Diagnostic::error(format!("cannot read the manifest `{name}`: {reason}")).help(help))
+        };
+        let bytes = std::fs::read(file).map_err(|error| {
+            let help = match error.kind() {
+                std::io::ErrorKind::NotFound => "give the path of a manifest, such as `pipelines/all_encoders.yaml`",
+                _ => "check that it is a file you may read",
+            };
+            unreadable(error.to_string(), help)
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+            unreadable(format!("line {line} is not UTF-8"), "save it as UTF-8")
+        })?;
+        Self::parse(&name, &text, project, overrides, registry)
+    }
+
+    /// Like [`Manifest::read`], from text; `file` is only its name in messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        project: &Path,
+        overrides: &[String],
+        registry: &Registry,
+    ) -> Result<Self, Diagnostics> {
+        let mut source = Source::parse(file, text)?;
+        let mut wrong_overrides = Diagnostics::default();
+        for argument in overrides {
+            if let Err(diagnostic) = set(&mut source, argument) {
+                wrong_overrides.push(diagnostic);
+            }
+        }
+        let mut reader = Reader::new(&source);
+        reader.found = wrong_overrides;
+        let root = source.root();
+        let top = ValuePath::default();
+        reader.keys(root, &top, &["name", "vars", "sweep", "stages"], "a manifest");
+
+        let name_path = top.child("name");
+        let name = match root.get("name") {
+            Some(name) => reader.text(name, &name_path, "`name`").unwrap_or_default().to_owned(),
+            None => {
+                let help = "begin with `name: …`; the cache remembers earlier runs under it".to_owned();
+                reader.bad_key(&name_path, "the manifest has no `name`", Some(help));
+                String::new()
+            }
+        };
+        if root.get("name").is_some_and(Value::is_string) {
+            reader.name(&name, &name_path, "a manifest");
+        }
+
+        let vars_path = top.child("vars");
+        let written = match root.get("vars") {
+            None | Some(Value::Null) => Map::new(),
+            Some(vars) => reader.map(vars, &vars_path, "`vars`").cloned().unwrap_or_default(),
+        };
+        for name in written.keys() {
+            reader.name(name, &vars_path.child(name), "a variable");
+        }
+        let vars = resolve_vars(&written).unwrap_or_else(|errors| {
+            reader.bad_references(&vars_path, errors);
+            written
+        });
+
+        let sweep = match root.get("sweep") {
+            None | Some(Value::Null) => Sweep::none(),
+            Some(sweep) => Sweep::read(sweep, &vars, project, &mut reader),
+        };
+
+        let stages_path = top.child("stages");
+        let mut stages = IndexMap::new();
+        match root.get("stages") {
+            Some(value) => {
+                if let Some(map) = reader.map(value, &stages_path, "`stages`") {
+                    for (name, value) in map {
+                        reader.name(name, &stages_path.child(name), "a stage");
+                        if let Some(stage) = read_stage(value, &stages_path.child(name), &mut reader) {
+                            stages.insert(name.clone(), stage);
+                        }
+                    }
+                    if map.is_empty() {
+                        reader.bad_key(&stages_path, "the manifest has no stage", None);
+                    }
+                }
+            }
+            None => reader.bad_key(&stages_path, "the manifest has no `stages`", None),
+        }
+
+        let manifest = Self {
+            name,
+            vars,
+            stages,
+            sweep,
+            source: source.clone(),
+        };
+        check::check(&manifest, registry, &mut reader);
+        let found = reader.found;
+        found.or(manifest)
+    }
+}
+
+/// Reads one stage; what is wrong with a part of it is reported and left out.
+fn read_stage(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> Option<Stage> {
+    let map = reader.map(value, path, "a stage")?;
+    reader.keys(map, path, &["kind", "inputs", "with", "publish"], "a stage");
+    let kind = match map.get("kind") {
+        Some(kind) => reader.text(kind, &path.child("kind"), "`kind`")?.to_owned(),
+        None => {
+            reader.bad_key(path, "the stage has no `kind`", None);
+            return None;
+        }
+    };
+    let given = |key: &str| map.get(key).filter(|value| !value.is_null());
+
+    let mut inputs = IndexMap::new();
+    let inputs_path = path.child("inputs");
+    if let Some(map) = given("inputs").and_then(|value| reader.map(value, &inputs_path, "`inputs`")) {
+        for (port, value) in map {
+            if let Some(connection) = read_connection(value, &inputs_path.child(port), reader) {
+                inputs.insert(port.clone(), connection);
+            }
+        }
+    }
+    let with_path = path.child("with");
+    let with = given("with")
+        .and_then(|value| reader.map(value, &with_path, "`with`"))
+        .cloned()
+        .unwrap_or_default();
+
+    let publish_path = path.child("publish");
+    let mut publish = Vec::new();
+    match given("publish") {
+        None => {}
+        Some(Value::String(target)) => {
+            publish.push(PublishEntry {
+                part: None,
+                target: target.clone(),
+                path: publish_path,
+            });
+        }
+        Some(Value::Object(map)) => {
+            for (part, target) in map {
+                let path = publish_path.child(part);
+                if let Some(target) = reader.text(target, &path, "a target") {
+                    publish.push(PublishEntry {
+                        part: Some(part.clone()),
+                        target: target.to_owned(),
+                        path,
+                    });
+                }
+            }
+        }
+        Some(other) => {
+            let help = "give one target for the whole artifact, or a map part → target".to_owned();
+            reader.bad_value(
+                &publish_path,
+                format!("`publish` cannot be {}", kind_of(other)),
+                Some(help),
+            );
+        }
+    }
+    Some(Stage {
+        kind,
+        inputs,
+        with,
+        publish,
+    })
+}
+
+fn read_connection(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> Option<Connection> {
+    match value {
+        Value::String(stage) => Some(Connection::One(stage.clone())),
+        Value::Object(map) => {
+            reader.keys(map, path, &["collect", "over"], "an input");
+            let Some(stage) = map.get("collect") else {
+                let help = "write `{collect: stage}` or `{collect: stage, over: [axis]}`".to_owned();
+                reader.bad_value(path, "an input that is a map needs `collect`", Some(help));
+                return None;
+            };
+            let stage = reader.text(stage, &path.child("collect"), "`collect`")?.to_owned();
+            let over = match map.get("over") {
+                None => None,
+                Some(over) => {
+                    let path = path.child("over");
+                    let mut names = Vec::new();
+                    for (index, name) in reader.list(over, &path, "`over`")?.iter().enumerate() {
+                        names.push(reader.text(name, &path.child(index), "the name of an axis")?.to_owned());
+                    }
+                    Some(names)
+                }
+            };
+            Some(Connection::Collect { stage, over })
+        }
+        other => {
+            let help = "name a stage, or write `{collect: stage}`".to_owned();
+            reader.bad_value(path, format!("an input cannot be {}", kind_of(other)), Some(help));
+            None
+        }
+    }
+}
+
+/// Applies one `--set KEY=VALUE`.
+fn set(source: &mut Source, argument: &str) -> Result<(), Diagnostic> {
+    let usage = "write `--set vars.NAME=VALUE` or `--set STAGE.SETTING=VALUE`";
+    // The argument becomes the text that messages show.
+    let shown = |column: usize, length: usize, message: String| {
+        Diagnostic::error(message).at(crate::diagnostic::Place {
+            file: "--set".to_owned(),
+            line: 1,
+            column,
+            length: length.max(1),
+            source: argument.to_owned(),
+        })
+    };
+    let Some((key, text)) = argument.split_once('=') else {
+        return Err(shown(1, argument.chars().count(), format!("`{argument}` has no `=`")).help(usage));
+    };
+    let key_length = key.chars().count();
+    let value: Value = serde_yaml::from_str(text)
+        .map_err(|error| shown(key_length + 2, text.chars().count(), format!("not valid YAML: {error}")))?;
+    let steps: Vec<&str> = key.split('.').collect();
+    let names = |path: &[&str]| -> Vec<String> {
+        let mut map = Some(source.root());
+        for step in path {
+            map = map.and_then(|map| map.get(*step)).and_then(Value::as_object);
+        }
+        map.into_iter().flat_map(|map| map.keys().cloned()).collect()
+    };
+    let path = match steps.as_slice() {
+        ["vars", name, rest @ ..] if !name.is_empty() => {
+            let known = names(&["vars"]);
+            if !known.iter().any(|known| known == name) {
+                let help = did_you_mean(name, known.iter().map(String::as_str));
+                return Err(shown(6, name.chars().count(), format!("there is no variable `{name}`")).maybe_help(help));
+            }
+            let rest: Vec<String> = rest.iter().map(|step| (*step).to_owned()).collect();
+            ValuePath::from(["vars", name]).join(&rest)
+        }
+        [stage, setting, rest @ ..] if !stage.is_empty() && !setting.is_empty() => {
+            let known = names(&["stages"]);
+            if !known.iter().any(|known| known == stage) {
+                let help = did_you_mean(stage, known.iter().map(String::as_str).chain(["vars"]));
+                return Err(shown(1, stage.chars().count(), format!("there is no stage `{stage}`")).maybe_help(help));
+            }
+            let rest: Vec<String> = rest.iter().map(|step| (*step).to_owned()).collect();
+            with_path(stage).child(setting).join(&rest)
+        }
+        _ => return Err(shown(1, key_length, format!("`{key}` names no variable and no setting")).help(usage)),
+    };
+    source
+        .overlay(&path, value, argument)
+        .map_err(|_| shown(1, key_length, format!("`{key}` lies inside a value that is no map")))
+}

@@ -1,0 +1,100 @@
+//! Reads the shapes a manifest is made of, and collects what is wrong instead of stopping at the first mistake.
+
+use serde_json::{Map, Value};
+
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::interpolate::BadReference;
+use crate::source::{Source, ValuePath};
+use crate::suggest::did_you_mean;
+
+/// A source and what was found wrong with it so far.
+pub(crate) struct Reader<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) found: Diagnostics,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(source: &'a Source) -> Self {
+        Self {
+            source,
+            found: Diagnostics::default(),
+        }
+    }
+
+    /// Something is wrong with the value at `path`.
+    pub(crate) fn bad_value(&mut self, path: &ValuePath, message: impl Into<String>, help: Option<String>) {
+        self.found
+            .push(Diagnostic::error(message).at(self.source.value(path)).maybe_help(help));
+    }
+
+    /// Something is wrong with the key at `path`, or with everything under it.
+    pub(crate) fn bad_key(&mut self, path: &ValuePath, message: impl Into<String>, help: Option<String>) {
+        self.found
+            .push(Diagnostic::error(message).at(self.source.key(path)).maybe_help(help));
+    }
+
+    /// References below `path` that cannot be written out.
+    pub(crate) fn bad_references(&mut self, path: &ValuePath, errors: Vec<BadReference>) {
+        for error in errors {
+            let place = self.source.within(&path.join(&error.path), &error.text);
+            self.found
+                .push(Diagnostic::error(error.message).at(place).maybe_help(error.help));
+        }
+    }
+
+    /// A map; what else it is, is reported. `what` names it in the message.
+    pub(crate) fn map<'v>(&mut self, value: &'v Value, path: &ValuePath, what: &str) -> Option<&'v Map<String, Value>> {
+        let map = value.as_object();
+        if map.is_none() {
+            self.bad_value(path, format!("{what} must be a map, not {}", kind_of(value)), None);
+        }
+        map
+    }
+
+    /// A list; what else it is, is reported.
+    pub(crate) fn list<'v>(&mut self, value: &'v Value, path: &ValuePath, what: &str) -> Option<&'v [Value]> {
+        let list = value.as_array();
+        if list.is_none() {
+            self.bad_value(path, format!("{what} must be a list, not {}", kind_of(value)), None);
+        }
+        list.map(Vec::as_slice)
+    }
+
+    /// Text; what else it is, is reported.
+    pub(crate) fn text<'v>(&mut self, value: &'v Value, path: &ValuePath, what: &str) -> Option<&'v str> {
+        let text = value.as_str();
+        if text.is_none() {
+            self.bad_value(path, format!("{what} must be text, not {}", kind_of(value)), None);
+        }
+        text
+    }
+
+    /// Reports keys that are not among `allowed`.
+    pub(crate) fn keys(&mut self, map: &Map<String, Value>, path: &ValuePath, allowed: &[&str], what: &str) {
+        for key in map.keys().filter(|key| !allowed.contains(&key.as_str())) {
+            let help = did_you_mean(key, allowed.iter().copied());
+            self.bad_key(&path.child(key), format!("unknown key `{key}` in {what}"), help);
+        }
+    }
+
+    /// Reports a name that could not be written in a selector, a path or after `--set`.
+    pub(crate) fn name(&mut self, name: &str, path: &ValuePath, what: &str) {
+        let begins = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        if !begins || !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-')) {
+            let help = "a name is letters, digits, `_` and `-`, and begins with a letter".to_owned();
+            self.bad_key(path, format!("`{name}` cannot be the name of {what}"), Some(help));
+        }
+    }
+}
+
+/// A value's type in the words of a manifest's author.
+pub(crate) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "empty",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}

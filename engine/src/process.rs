@@ -1,0 +1,123 @@
+//! The few things about processes that the standard library does not offer.
+//!
+//! All of the engine's unsafe code is here.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How a child ended.
+pub(crate) struct Ended {
+    /// In words: `exited with code 101`, `was killed by signal 9`.
+    pub(crate) how: String,
+    /// The most memory it held at once, in bytes.
+    pub(crate) peak_memory: u64,
+}
+
+/// Puts the child into a process group of its own, so that Ctrl-C reaches the parent alone and is passed on in good order,
+/// and has the system kill it when the parent dies without a word.
+pub(crate) fn tie_to_parent(command: &mut Command) {
+    command.process_group(0);
+    #[cfg(target_os = "linux")]
+    {
+        let parent = std::process::id();
+        let tie = move || {
+            // SAFETY: both are system calls without memory arguments, allowed between fork and exec.
+            #[expect(unsafe_code, reason = "prctl and getppid have no safe form in std")]
+            let (tied, now) = unsafe {
+                (
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong),
+                    libc::getppid(),
+                )
+            };
+            if tied != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The parent may have died before the call above; then nobody would send the signal.
+            if now as u32 != parent {
+                return Err(io::Error::other("the run that started this process is gone"));
+            }
+            Ok(())
+        };
+        // SAFETY: the closure only makes the two calls above and allocates nothing unless it fails.
+        #[expect(unsafe_code, reason = "the setting must be made by the child itself")]
+        unsafe {
+            command.pre_exec(tie);
+        }
+    }
+}
+
+/// Asks a process to stop.
+pub(crate) fn terminate(pid: u32) {
+    // SAFETY: a system call without memory arguments; the caller keeps `pid` from being reused by not having reaped it.
+    #[expect(unsafe_code, reason = "std can only kill")]
+    unsafe {
+        libc::kill(pid as libc::pid_t, libc::SIGTERM);
+    }
+}
+
+/// Waits until a child has ended and leaves it to be reaped.
+pub(crate) fn wait_without_reaping(pid: u32) -> io::Result<()> {
+    loop {
+        // SAFETY: `siginfo_t` is plain memory for which zeros are a value, and the call writes into it only.
+        #[expect(unsafe_code, reason = "waitid has no safe form in std")]
+        let result = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(libc::P_PID, pid, &mut info, libc::WEXITED | libc::WNOWAIT)
+        };
+        if result == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Reaps a child that has ended.
+pub(crate) fn reap(pid: u32) -> io::Result<Ended> {
+    let mut status = 0;
+    // SAFETY: `rusage` is plain numbers for which zeros are a value; the call writes into the two places given.
+    #[expect(unsafe_code, reason = "only wait4 tells the peak memory of one child")]
+    let (result, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::wait4(pid as libc::pid_t, &mut status, 0, &mut usage), usage)
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let how = if libc::WIFSIGNALED(status) {
+        format!("was killed by signal {}", libc::WTERMSIG(status))
+    } else {
+        format!("exited with code {}", libc::WEXITSTATUS(status))
+    };
+    // Linux counts in KiB, the BSDs (macOS among them) in bytes.
+    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    Ok(Ended {
+        how,
+        peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit,
+    })
+}
+
+static CANCELLED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+extern "C" fn on_terminate(_: libc::c_int) {
+    if let Some(flag) = CANCELLED.get() {
+        flag.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A flag that is raised when this process is asked to stop.
+pub(crate) fn cancel_on_terminate() -> Arc<AtomicBool> {
+    let flag = CANCELLED.get_or_init(Arc::default).clone();
+    // SAFETY: the handler only reads a static that is set by now and stores to an atomic.
+    #[expect(unsafe_code, reason = "std has no signal handlers")]
+    unsafe {
+        libc::signal(libc::SIGTERM, on_terminate as *const () as libc::sighandler_t);
+    }
+    flag
+}

@@ -1,0 +1,314 @@
+//! A manifest's text and everything that must stay tied to it: the values, and where each of them is written.
+//!
+//! Values come from `serde_yaml`, which knows no positions; positions come from the events of `saphyr-parser`
+//! (see `spans`). The two meet in a [`ValuePath`]: `stages` → `model` → `with` → `max_steps`.
+
+mod newcomer;
+mod spans;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Place};
+use spans::{Entry, Span};
+
+/// The way from a document's root to one of its values; a list's items are named by their index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ValuePath(Vec<String>);
+
+impl ValuePath {
+    /// The path of the child `name` of the value at this path.
+    pub(crate) fn child(&self, name: impl ToString) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(name.to_string());
+        Self(steps)
+    }
+
+    /// The path `rest` below this one.
+    pub(crate) fn join(&self, rest: &[String]) -> Self {
+        Self(self.0.iter().chain(rest).cloned().collect())
+    }
+
+    /// The last step; empty for the root.
+    pub(crate) fn last(&self) -> &str {
+        self.0.last().map_or("", String::as_str)
+    }
+
+    fn steps(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl<S: ToString, const N: usize> From<[S; N]> for ValuePath {
+    fn from(steps: [S; N]) -> Self {
+        Self(steps.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// Splits a path as `serde_path_to_error` and kinds write it: `thresholds[1]`, `optimizer.betas[0]`.
+pub(crate) fn split_setting_path(path: &str) -> Vec<String> {
+    path.split(['.', '[', ']'])
+        .filter(|step| !step.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// One text that values came from: the manifest, or one `--set`.
+#[derive(Clone, Debug)]
+struct Text {
+    file: String,
+    lines: Vec<String>,
+}
+
+impl Text {
+    fn new(file: &str, text: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            lines: text.lines().map(str::to_owned).collect(),
+        }
+    }
+
+    fn place(&self, span: Span) -> Place {
+        let source = self.lines.get(span.line - 1).cloned().unwrap_or_default();
+        let rest = source.chars().count().saturating_sub(span.column - 1);
+        Place {
+            file: self.file.clone(),
+            line: span.line,
+            column: span.column,
+            length: span.length.min(rest).max(1),
+            source,
+        }
+    }
+}
+
+/// A manifest's values together with their places.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    root: Map<String, Value>,
+    text: Text,
+    entries: BTreeMap<ValuePath, Entry>,
+    /// Values that `--set` put in place of what the file says.
+    overlays: BTreeMap<ValuePath, Text>,
+}
+
+impl Source {
+    /// Reads YAML text; `file` is only its name.
+    ///
+    /// # Errors
+    /// Text that is not one YAML map: broken syntax, duplicate keys, tags, numbers that are not finite.
+    pub(crate) fn parse(file: &str, text: &str) -> Result<Self, Diagnostics> {
+        let lines = Text::new(file, text);
+        let syntax_error = |line: usize, column: usize, info: &str| {
+            if let Some(mistake) = newcomer::find(text, line) {
+                return Diagnostic::error(mistake.message)
+                    .at(lines.place(mistake.span))
+                    .label("must be quoted")
+                    .help(format!("write {}", mistake.quoted));
+            }
+            let line = line.clamp(1, lines.lines.len().max(1));
+            Diagnostic::error(format!("not valid YAML: {info}")).at(lines.place(Span {
+                line,
+                column,
+                length: 1,
+            }))
+        };
+        let events = spans::read(text).map_err(|error| {
+            let marker = error.marker();
+            Diagnostics::from(syntax_error(marker.line(), marker.col() + 1, error.info()))
+        })?;
+        let mut found = Diagnostics::default();
+        for (span, message) in events.problems {
+            found.push(Diagnostic::error(message).at(lines.place(span)));
+        }
+        found.or(())?;
+        let value: Value = serde_yaml::from_str(text).map_err(|error| {
+            let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+            Diagnostics::from(syntax_error(line, column, &error.to_string()))
+        })?;
+        match value {
+            Value::Object(root) => Ok(Self {
+                root,
+                text: lines,
+                entries: events.entries,
+                overlays: BTreeMap::new(),
+            }),
+            Value::Null => Err(Diagnostic::error(format!("`{file}` is empty"))
+                .help("a manifest has a `name` and `stages`")
+                .into()),
+            _ => Err(Diagnostic::error("a manifest is a map")
+                .at(lines.place(Span {
+                    line: 1,
+                    column: 1,
+                    length: 1,
+                }))
+                .help("it begins with `name: …`, then `stages:`")
+                .into()),
+        }
+    }
+
+    /// The values.
+    pub(crate) fn root(&self) -> &Map<String, Value> {
+        &self.root
+    }
+
+    /// Where the key of the value at `path` is written, or the nearest thing above it that is written at all.
+    pub(crate) fn key(&self, path: &ValuePath) -> Place {
+        self.find(path, |entry| entry.key.unwrap_or(entry.value))
+    }
+
+    /// Where the value at `path` is written; for a map or list, where its key is.
+    pub(crate) fn value(&self, path: &ValuePath) -> Place {
+        self.find(path, |entry| match entry.key {
+            Some(key) if !entry.scalar => key,
+            _ => entry.value,
+        })
+    }
+
+    /// [`Source::value`], narrowed to the first occurrence of `part` in it.
+    pub(crate) fn within(&self, path: &ValuePath, part: &str) -> Place {
+        let mut place = self.value(path);
+        let skip = place
+            .source
+            .char_indices()
+            .nth(place.column - 1)
+            .map_or(place.source.len(), |(at, _)| at);
+        if let Some(at) = place.source[skip..].find(part) {
+            place.column += place.source[skip..skip + at].chars().count();
+            place.length = part.chars().count();
+        }
+        place
+    }
+
+    fn find(&self, path: &ValuePath, pick: impl Fn(&Entry) -> Span) -> Place {
+        for length in (0..=path.steps().len()).rev() {
+            let prefix = ValuePath(path.steps()[..length].to_vec());
+            if let Some(text) = self.overlays.get(&prefix) {
+                let length = text.lines.first().map_or(1, |line| line.chars().count());
+                return text.place(Span {
+                    line: 1,
+                    column: 1,
+                    length,
+                });
+            }
+            // The root itself spans the file; marking its first line helps nobody, but a place there must be.
+            if let Some(entry) = self.entries.get(&prefix) {
+                return self.text.place(pick(entry));
+            }
+        }
+        self.text.place(Span {
+            line: 1,
+            column: 1,
+            length: 1,
+        })
+    }
+
+    /// Puts `value` at `path`, making maps on the way; errors about it will show `text` (the `--set` it came from).
+    ///
+    /// # Errors
+    /// The path of a value on the way that is not a map.
+    pub(crate) fn overlay(&mut self, path: &ValuePath, value: Value, text: &str) -> Result<(), ValuePath> {
+        let Some((last, way)) = path.steps().split_last() else {
+            return Ok(());
+        };
+        let mut map = &mut self.root;
+        for (depth, step) in way.iter().enumerate() {
+            let next = map.entry(step.clone()).or_insert_with(|| Value::Object(Map::new()));
+            if next.is_null() {
+                *next = Value::Object(Map::new());
+            }
+            match next {
+                Value::Object(next) => map = next,
+                _ => return Err(ValuePath(way[..=depth].to_vec())),
+            }
+        }
+        map.insert(last.clone(), value);
+        self.overlays.insert(path.clone(), Text::new("--set", text));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_error(text: &str) -> Diagnostic {
+        Source::parse("m.yaml", text)
+            .unwrap_err()
+            .iter()
+            .next()
+            .unwrap()
+            .clone()
+    }
+
+    #[test]
+    fn values_and_keys_have_places() {
+        let source = Source::parse(
+            "m.yaml",
+            "name: x\nstages:\n  a: {kind: load, with: {files: [u, \"vé w\"]}}\n",
+        )
+        .unwrap();
+        let at = |place: Place| (place.line, place.column, place.length);
+        assert_eq!(at(source.key(&["stages", "a"].into())), (3, 3, 1));
+        assert_eq!(at(source.value(&["stages", "a", "kind"].into())), (3, 13, 4));
+        assert_eq!(
+            at(source.value(&["stages", "a", "with", "files", "1"].into())),
+            (3, 37, 6)
+        );
+        // What is not written points at what holds it.
+        assert_eq!(at(source.value(&["stages", "a", "with", "limit"].into())), (3, 19, 4));
+        assert_eq!(
+            at(source.within(&["stages", "a", "with", "files", "1"].into(), "w")),
+            (3, 41, 1)
+        );
+    }
+
+    #[test]
+    fn duplicate_keys_tags_and_infinities_are_errors() {
+        let error = first_error("a: 1\nb: 2\na: 3\n");
+        assert_eq!(error.message, "key `a` is given twice; the first is on line 1");
+        assert_eq!(error.place.unwrap().line, 3);
+        assert_eq!(first_error("a: !foo 1\n").message, "tag `!foo` has no meaning here");
+        assert_eq!(first_error("a: [1, .nan]\n").message, "`.nan` is not a finite number");
+    }
+
+    #[test]
+    fn an_unquoted_reference_in_braces_gets_the_quoted_form() {
+        let error = first_error("name: x\nstages:\n  a: {kind: load, with: {limit: ${vars.limit}, x: 1}}\n");
+        assert_eq!(error.message, "`${…}` inside braces or brackets must be quoted");
+        let place = error.place.unwrap();
+        assert_eq!((place.line, place.column, place.length), (3, 33, 13));
+        assert_eq!(error.help.as_deref(), Some("write \"${vars.limit}\""));
+        let error = first_error("a: [x-${b}/c, d]\n");
+        assert_eq!(error.help.as_deref(), Some("write \"x-${b}/c\""));
+    }
+
+    #[test]
+    fn a_leading_star_gets_the_quoted_form() {
+        for (text, quoted) in [
+            ("train: *.jsonl  # all\n", "write \"*.jsonl\""),
+            ("files: [a, */b.txt]\n", "write \"*/b.txt\""),
+            ("files:\n  - **/c\n", "write \"**/c\""),
+        ] {
+            let error = first_error(text);
+            assert_eq!(error.message, "a value that begins with `*` must be quoted", "{text}");
+            assert_eq!(error.help.as_deref(), Some(quoted));
+        }
+    }
+
+    #[test]
+    fn anchors_and_shell_variables_are_left_alone() {
+        let source = Source::parse("m.yaml", "a: &x {u: 1}\nb: *x\nrun: |\n  echo ${HOME} {\n").unwrap();
+        assert_eq!(source.root()["b"]["u"], 1);
+        assert_eq!(source.value(&["b", "u"].into()).line, 2);
+    }
+
+    #[test]
+    fn other_syntax_errors_keep_their_line() {
+        let error = first_error("a: 1\nb: [1, 2\nc: 3\n");
+        assert!(error.message.starts_with("not valid YAML: "), "{}", error.message);
+        assert!(error.place.unwrap().line >= 2);
+        assert_eq!(first_error("").message, "`m.yaml` is empty");
+        assert_eq!(first_error("- a\n").message, "a manifest is a map");
+    }
+}

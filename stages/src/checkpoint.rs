@@ -1,0 +1,164 @@
+//! A trained recognizer on disk, as Hugging Face users expect it, and back.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.json` | the recognizer's settings by the reference's names; under `training` those of the run that made it |
+//! | `model.safetensors` | every weight by the reference's names, linear layers [out, in], f32 |
+//! | `token_encoder_config.json`, `type_encoder_config.json` | the encoders' own `config.json` (the second: bi-encoder only) |
+//! | `tokenizer.json` | the text's tokenizer; a cross-encoder's with its marker tokens |
+//! | `type_tokenizer.json` | the types' tokenizer (bi-encoder only) |
+//! | `README.md` | a model card |
+//! | `training_log.jsonl` | loss, learning rate, gradient norm and batch of every step; the evaluations |
+
+use std::path::Path;
+
+use nerpipe_engine::{Digest, Input, Part, StageError};
+use serde_json::{Map, Value};
+
+use crate::model::{BertConfig, HostTensor};
+use crate::recognizer::RecognizerConfig;
+use crate::tensors::read_safetensors;
+use crate::tokenizer::TextTokenizer;
+
+/// The key of `config.json` that holds the settings of the training; nothing reads it but people.
+const TRAINING: &str = "training";
+/// The key that holds the digest of the `tokenizer.json` the training texts were cut with (without marker tokens).
+const TOKENIZER_DIGEST: &str = "tokenizer_digest";
+
+/// What a checkpoint holds, but for its tokenizer.
+pub struct Checkpoint {
+    /// The recognizer's settings.
+    pub config: RecognizerConfig,
+    /// The token encoder's configuration.
+    pub token_encoder: BertConfig,
+    /// The type encoder's, of a bi-encoder.
+    pub type_encoder: Option<BertConfig>,
+    /// Every weight.
+    pub tensors: Vec<HostTensor>,
+    /// The digest of the tokenizer that texts must be cut with.
+    pub tokenizer_digest: String,
+}
+
+/// The parts of a checkpoint that [`Checkpoint::read`] needs, of those on offer.
+pub fn parts_to_read(offered: &[String]) -> Vec<String> {
+    const PARTS: [&str; 6] = [
+        "config.json",
+        "model.safetensors",
+        "token_encoder_config.json",
+        "type_encoder_config.json",
+        "tokenizer.json",
+        "type_tokenizer.json",
+    ];
+    PARTS
+        .into_iter()
+        .filter(|part| offered.iter().any(|offer| offer == part))
+        .map(String::from)
+        .collect()
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint from the parts of a model artifact.
+    ///
+    /// # Errors
+    /// If a part is missing or cannot be understood.
+    pub fn read(model: &Input) -> Result<Self, StageError> {
+        let (config, tokenizer_digest) = read_config(model)?;
+        let type_encoder = match model.part("type_encoder_config.json") {
+            Some(_) => Some(encoder_config(model, "type_encoder_config.json")?),
+            None => None,
+        };
+        Ok(Self {
+            config,
+            token_encoder: encoder_config(model, "token_encoder_config.json")?,
+            type_encoder,
+            tensors: read_safetensors(&single(model, "model.safetensors")?)?,
+            tokenizer_digest,
+        })
+    }
+}
+
+/// The settings of the recognizer in a model artifact.
+///
+/// # Errors
+/// If its `config.json` is missing or cannot be understood.
+pub fn recognizer_config(model: &Input) -> Result<RecognizerConfig, StageError> {
+    read_config(model).map(|(config, _)| config)
+}
+
+fn read_config(model: &Input) -> Result<(RecognizerConfig, String), StageError> {
+    let path = single(model, "config.json")?;
+    let unusable = |reason: String| StageError::new(format!("the checkpoint's config.json cannot be used: {reason}"));
+    let mut config: Map<String, Value> =
+        serde_json::from_slice(&read(&path)?).map_err(|error| unusable(error.to_string()))?;
+    config.remove(TRAINING);
+    let Some(Value::String(tokenizer_digest)) = config.remove(TOKENIZER_DIGEST) else {
+        return Err(unusable(format!("it has no `{TOKENIZER_DIGEST}`")));
+    };
+    let config = serde_json::from_value(Value::Object(config)).map_err(|error| unusable(error.to_string()))?;
+    Ok((config, tokenizer_digest))
+}
+
+/// The bytes of a checkpoint's `config.json`.
+///
+/// # Errors
+/// If the settings do not serialize (a non-finite number).
+pub fn config_json(config: &RecognizerConfig, training: Value, tokenizer: &Digest) -> Result<Vec<u8>, StageError> {
+    let failed =
+        |error: serde_json::Error| StageError::new(format!("failed to write the checkpoint's config: {error}"));
+    let Value::Object(mut map) = serde_json::to_value(config).map_err(failed)? else {
+        return Err(StageError::new("the recognizer's settings are no map"));
+    };
+    map.insert(TOKENIZER_DIGEST.to_owned(), Value::String(tokenizer.to_string()));
+    map.insert(TRAINING.to_owned(), training);
+    let mut bytes = serde_json::to_vec_pretty(&map).map_err(failed)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Reads the encoder configuration in part `name` of an encoder or checkpoint.
+///
+/// # Errors
+/// If the part is missing or describes an encoder that is not supported.
+pub fn encoder_config(input: &Input, name: &str) -> Result<BertConfig, StageError> {
+    let bytes = read(&single(input, name)?)?;
+    BertConfig::from_json(&bytes).map_err(|error| StageError::new(format!("{name}: {error}")))
+}
+
+/// The tokenizer in part `name` of an encoder, tokens or checkpoint.
+///
+/// # Errors
+/// If the part is missing or is no tokenizer.
+pub fn open_tokenizer(input: &Input, name: &str) -> Result<TextTokenizer, StageError> {
+    TextTokenizer::from_file(&single(input, name)?).map_err(|error| StageError::new(error.to_string()))
+}
+
+/// The path of a part that is one file.
+///
+/// # Errors
+/// If the input does not have it.
+pub fn single(input: &Input, name: &str) -> Result<std::path::PathBuf, StageError> {
+    let file = input.part(name).and_then(|part: &Part| part.files.first());
+    file.map(|file| file.path.clone())
+        .ok_or_else(|| StageError::new(format!("the input has no `{name}`")))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StageError> {
+    std::fs::read(path).map_err(|error| StageError::new(format!("failed to read `{}`: {error}", path.display())))
+}
+
+/// Writes a file of an artifact.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
+    std::fs::write(path, bytes)
+        .map_err(|error| StageError::new(format!("failed to write `{}`: {error}", path.display())))
+}
+
+/// Copies a file of an input into the artifact.
+///
+/// # Errors
+/// If it cannot be read or written.
+pub fn copy(from: &Path, to: &Path) -> Result<(), StageError> {
+    write(to, &read(from)?)
+}

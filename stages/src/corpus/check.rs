@@ -1,0 +1,399 @@
+//! Whether the fields of a record fit together.
+
+use std::collections::HashSet;
+
+use super::parse::{Notes, RawRecord, RawSpan, RecordError};
+use super::{MAX_LABEL, Record, Span};
+
+/// Where the tokens lie in the text.
+struct Layout {
+    /// The first code point of each token.
+    starts: Vec<u32>,
+    /// The code point after each token.
+    ends: Vec<u32>,
+    /// Code points of the text.
+    length: u32,
+}
+
+/// White space, as Python's `str.split` sees it.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// The record, if its tokens are those of its text and its spans mark the same entities.
+pub(super) fn check(raw: RawRecord, line: u64) -> Result<(Record, Notes), RecordError> {
+    let mut notes = Notes::default();
+    let RawRecord {
+        id,
+        text,
+        tokens,
+        token_spans,
+        char_spans,
+    } = raw;
+    if text.chars().all(is_space) {
+        let what = if text.is_empty() {
+            "the text is empty"
+        } else {
+            "the text is white space only"
+        };
+        return Err(RecordError::new("text", what).help("remove the line"));
+    }
+    let layout = lay_out(&text, &tokens)?;
+    let id = id.map(|id| id.0).unwrap_or_else(|| {
+        notes.made_id = true;
+        format!("line-{line}")
+    });
+
+    for (field, spans, length, unit) in [
+        ("char_spans", &char_spans, layout.length, "characters"),
+        ("token_spans", &token_spans, tokens.len() as u32, "tokens"),
+    ] {
+        for (index, span) in spans.iter().flatten().enumerate() {
+            check_span(span, length, unit, &text).map_err(|(part, error)| RecordError {
+                field: format!("{field}[{index}]{part}"),
+                ..error
+            })?;
+        }
+    }
+    let mut unique = |spans: Vec<RawSpan>| {
+        let given = spans.len();
+        let spans = unique(spans);
+        notes.duplicate_spans = notes.duplicate_spans.max((given - spans.len()) as u64);
+        spans
+    };
+    let token_spans = token_spans.map(&mut unique);
+    let char_spans = char_spans.map(&mut unique);
+
+    let (token_spans, char_spans) = match (token_spans, char_spans) {
+        (Some(tokens_given), Some(chars_given)) => {
+            let agree = Agreement {
+                text: &text,
+                layout: &layout,
+                chars: &chars_given,
+            };
+            let chars = agree.check(&tokens_given)?;
+            (tokens_given, chars)
+        }
+        (Some(tokens_given), None) => {
+            notes.derived_spans = true;
+            let chars = tokens_given.iter().map(|span| layout.chars(span)).collect();
+            (tokens_given, chars)
+        }
+        (None, Some(chars_given)) => {
+            notes.derived_spans = true;
+            let tokens = chars_given
+                .iter()
+                .enumerate()
+                .map(|(index, span)| layout.tokens(span).ok_or_else(|| off_tokens(index, span, &text)))
+                .collect::<Result<_, _>>()?;
+            (tokens, chars_given)
+        }
+        (None, None) => {
+            return Err(
+                RecordError::new("token_spans", "both `token_spans` and `char_spans` are missing")
+                    .help("a sentence without entities has empty lists"),
+            );
+        }
+    };
+    Ok((
+        Record {
+            id,
+            text,
+            tokens,
+            token_spans,
+            char_spans,
+        },
+        notes,
+    ))
+}
+
+/// Finds every token in the text, with only white space between them.
+fn lay_out(text: &str, tokens: &[String]) -> Result<Layout, RecordError> {
+    if tokens.is_empty() {
+        return Err(
+            RecordError::new("tokens", "there are no tokens, but the text is not empty")
+                .help("give the words of the text; nerpipe does not split texts itself"),
+        );
+    }
+    let mut layout = Layout {
+        starts: Vec::with_capacity(tokens.len()),
+        ends: Vec::with_capacity(tokens.len()),
+        length: 0,
+    };
+    let mut rest = text;
+    let mut position = 0u32;
+    for (index, token) in tokens.iter().enumerate() {
+        let field = || format!("tokens[{index}]");
+        if token.chars().all(is_space) {
+            let what = if token.is_empty() {
+                "the token is empty"
+            } else {
+                "the token is white space only"
+            };
+            return Err(RecordError::new(field(), what).help("remove it, and count token spans without it"));
+        }
+        while !rest.starts_with(token.as_str()) {
+            let mut chars = rest.chars();
+            if !chars.next().is_some_and(is_space) {
+                let found: String = rest.chars().take(token.chars().count().min(40)).collect();
+                return Err(RecordError::new(
+                    field(),
+                    format!(
+                        "the token {} is not what the text holds at character {position}: {}",
+                        show(token),
+                        show(&found)
+                    ),
+                )
+                .help("tokens must be the text cut into pieces, unchanged: no normalization, nothing left out"));
+            }
+            rest = chars.as_str();
+            position += 1;
+        }
+        layout.starts.push(position);
+        position += token.chars().count() as u32;
+        layout.ends.push(position);
+        rest = &rest[token.len()..];
+    }
+    if !rest.chars().all(is_space) {
+        return Err(
+            RecordError::new("tokens", format!("no token covers the end of the text: {}", show(rest)))
+                .help("tokens must be the text cut into pieces, nothing left out"),
+        );
+    }
+    layout.length = position + rest.chars().count() as u32;
+    Ok(layout)
+}
+
+impl Layout {
+    /// The code points of a token span.
+    fn chars(&self, span: &Span) -> Span {
+        Span {
+            start: self.starts[span.start as usize],
+            end: self.ends[span.end as usize - 1],
+            label: span.label.clone(),
+        }
+    }
+
+    /// The tokens of a character span, if it begins and ends with tokens.
+    fn tokens(&self, span: &Span) -> Option<Span> {
+        let start = self.starts.binary_search(&span.start).ok()? as u32;
+        let end = self.ends.binary_search(&span.end).ok()? as u32 + 1;
+        (start < end).then(|| Span {
+            start,
+            end,
+            label: span.label.clone(),
+        })
+    }
+}
+
+/// Checks one span by itself; an error comes with the part of the field it is about.
+fn check_span(span: &RawSpan, length: u32, unit: &str, text: &str) -> Result<(), (&'static str, RecordError)> {
+    let wrong = |reason: String| RecordError::new("", reason);
+    let RawSpan { start, end, label } = span;
+    if start == end {
+        return Err((
+            "",
+            wrong(format!("the span {start}..{end} is empty")).help("ends are exclusive"),
+        ));
+    }
+    if start > end {
+        return Err(("", wrong(format!("the span {start}..{end} ends before it starts"))));
+    }
+    if *end > length {
+        let error = wrong(format!(
+            "the span {start}..{end} ends past the {length} {unit} of the record"
+        ));
+        let counts_bytes = unit == "characters" && *end as usize <= text.len();
+        return Err((
+            ".end",
+            if counts_bytes {
+                error.help("the positions look like UTF-8 bytes; count Unicode code points")
+            } else {
+                error
+            },
+        ));
+    }
+    let problem = if label.trim().is_empty() {
+        "the label is blank"
+    } else if label.trim() != label {
+        "the label begins or ends with white space"
+    } else if label.chars().any(char::is_control) {
+        "the label holds a control character, such as a line break or a tab"
+    } else if label.chars().nth(MAX_LABEL).is_some() {
+        return Err((
+            ".label",
+            wrong(format!("the label is longer than {MAX_LABEL} characters")),
+        ));
+    } else {
+        return Ok(());
+    };
+    Err((
+        ".label",
+        wrong(format!("{problem}: {}", show(label))).help("name the entity's type in a few words"),
+    ))
+}
+
+/// The spans without those that were given before.
+fn unique(spans: Vec<RawSpan>) -> Vec<Span> {
+    let mut seen = HashSet::with_capacity(spans.len());
+    spans
+        .into_iter()
+        .map(|RawSpan { start, end, label }| Span { start, end, label })
+        .filter(|span| seen.insert(span.clone()))
+        .collect()
+}
+
+/// The check that token spans and character spans mark the same entities.
+struct Agreement<'a> {
+    text: &'a str,
+    layout: &'a Layout,
+    chars: &'a [Span],
+}
+
+impl Agreement<'_> {
+    /// The character spans in the order of the token spans.
+    fn check(&self, tokens: &[Span]) -> Result<Vec<Span>, RecordError> {
+        let given: HashSet<&Span> = self.chars.iter().collect();
+        let expected: Vec<Span> = tokens.iter().map(|span| self.layout.chars(span)).collect();
+        if let Some(index) = expected.iter().position(|span| !given.contains(span)) {
+            return Err(self.disagreement(index, &tokens[index], &expected[index], &expected));
+        }
+        // Every token span has its partner and none is there twice, so only character spans can be left over.
+        if self.chars.len() > expected.len() {
+            let known: HashSet<&Span> = expected.iter().collect();
+            let left = self.chars.iter().position(|span| !known.contains(span)).unwrap_or(0);
+            return Err(self.left_over(left, tokens.len()));
+        }
+        Ok(expected)
+    }
+
+    fn left_over(&self, index: usize, tokens: usize) -> RecordError {
+        let span = &self.chars[index];
+        RecordError::new(
+            format!("char_spans[{index}]"),
+            format!(
+                "{} ({}..{}) is in no token span; there are {tokens} token spans and {} character spans",
+                self.surface(span),
+                span.start,
+                span.end,
+                self.chars.len()
+            ),
+        )
+        .help("`token_spans` and `char_spans` must mark the same entities")
+    }
+
+    /// Says how token span `index`, which covers the characters `expected`, differs from the character spans.
+    fn disagreement(&self, index: usize, token: &Span, expected: &Span, all: &[Span]) -> RecordError {
+        let known: HashSet<&Span> = all.iter().collect();
+        let free = |span: &&Span| !known.contains(span);
+        let near = self
+            .chars
+            .iter()
+            .filter(free)
+            .min_by_key(|span| span.start.abs_diff(expected.start) + span.end.abs_diff(expected.end));
+        let head = format!(
+            "the span covers {} (tokens {}..{}, characters {}..{})",
+            self.surface(expected),
+            token.start,
+            token.end,
+            expected.start,
+            expected.end
+        );
+        let field = format!("token_spans[{index}]");
+        let Some(near) = near else {
+            return RecordError::new(
+                field,
+                format!(
+                    "{head}, which no character span covers; there are {} of them",
+                    self.chars.len()
+                ),
+            )
+            .help("`token_spans` and `char_spans` must mark the same entities");
+        };
+        let place = self.chars.iter().position(|span| span == near).unwrap_or(0);
+        if (near.start, near.end) == (expected.start, expected.end) {
+            return RecordError::new(
+                format!("{field}.label"),
+                format!(
+                    "the label is {} here and {} in `char_spans[{place}]`",
+                    show(&token.label),
+                    show(&near.label)
+                ),
+            )
+            .help("`token_spans` and `char_spans` must mark the same entities");
+        }
+        let error = RecordError::new(
+            field,
+            format!(
+                "{head}, but `char_spans[{place}]` covers {} ({}..{})",
+                self.surface(near),
+                near.start,
+                near.end
+            ),
+        );
+        match self.likely_cause(token, expected, near) {
+            Some(cause) => error.help(cause),
+            None => error.help("`token_spans` and `char_spans` must mark the same entities"),
+        }
+    }
+
+    /// The usual mistakes: offsets in other units, and inclusive ends.
+    fn likely_cause(&self, token: &Span, expected: &Span, near: &Span) -> Option<&'static str> {
+        let units = |position: u32, length: fn(char) -> usize| {
+            self.text.chars().take(position as usize).map(length).sum::<usize>() as u32
+        };
+        let same = |length: fn(char) -> usize| {
+            (near.start, near.end) == (units(expected.start, length), units(expected.end, length))
+        };
+        if same(char::len_utf8) {
+            Some("the character positions are UTF-8 bytes; count Unicode code points")
+        } else if same(char::len_utf16) {
+            Some("the character positions are UTF-16 units; count Unicode code points")
+        } else if near.start == expected.start && self.layout.ends.get(token.end as usize) == Some(&near.end) {
+            Some("the token span looks inclusive; `end` is the token after the last")
+        } else if near.start == expected.start && near.end + 1 == expected.end {
+            Some("the character span looks inclusive; `end` is the character after the last")
+        } else if self.layout.tokens(near).is_none() {
+            Some("character spans must begin and end where tokens do")
+        } else {
+            None
+        }
+    }
+
+    fn surface(&self, span: &Span) -> String {
+        let surface: String = self
+            .text
+            .chars()
+            .skip(span.start as usize)
+            .take((span.end - span.start) as usize)
+            .collect();
+        show(&surface)
+    }
+}
+
+fn off_tokens(index: usize, span: &Span, text: &str) -> RecordError {
+    let surface: String = text
+        .chars()
+        .skip(span.start as usize)
+        .take((span.end - span.start) as usize)
+        .collect();
+    RecordError::new(
+        format!("char_spans[{index}]"),
+        format!(
+            "{} ({}..{}) does not begin and end with tokens",
+            show(&surface),
+            span.start,
+            span.end
+        ),
+    )
+    .help("move the span to token borders, or cut the tokens there")
+}
+
+/// A piece of users' text for a message: quoted, escaped, at most 40 characters.
+fn show(text: &str) -> String {
+    let mut short: String = text.chars().take(40).collect();
+    if text.chars().nth(40).is_some() {
+        short.push('…');
+    }
+    format!("{short:?}")
+}

@@ -1,0 +1,66 @@
+//! Corpora: records with entities, read strictly and streamed line by line from JSONL files.
+//!
+//! A record is `{"id"?, "text", "tokens": [..], "token_spans": [{"start", "end", "label"}], "char_spans": [..]}`. Ends
+//! are exclusive; character positions are Unicode code points. Every record is checked: tokens must be those of the text
+//! (white space may lie between them), and the two lists of spans must mark the same entities. What is wrong is an error that
+//! names file, line and field; nothing is repaired in silence.
+//!
+//! What a corpus may leave open is settled by these rules:
+//! - Blank lines are skipped but counted as lines. A byte order mark and CRLF line ends are fine.
+//! - A missing `id` becomes `line-<number>`; a whole number becomes text. Ids need not be unique.
+//! - One of `token_spans` and `char_spans` may be missing and is then worked out from the other. `null` is not missing.
+//! - The two lists may be in different orders; `char_spans` is put in the order of `token_spans`.
+//! - A span given twice with one label counts once ([`Counts::duplicate_spans`]). Overlapping and nested spans, and
+//!   several labels on one span, are kept.
+//! - Positions are whole numbers; `0.0` is refused. Spans are objects, not arrays.
+//! - Labels are taken as they are, capitals included, but must not be blank, begin or end with white space, hold
+//!   control characters, or be longer than [`MAX_LABEL`] code points.
+//! - Empty and blank texts, blank tokens, and missing tokens are errors.
+
+mod check;
+mod parse;
+mod read;
+
+use serde::{Deserialize, Serialize};
+
+pub use parse::{Notes, RecordError, parse_record};
+pub use read::{CorpusError, Counts, read};
+
+/// The longest label, in code points.
+pub const MAX_LABEL: usize = 1000;
+
+/// An entity: the tokens or code points `start..end`, and its type.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Span {
+    /// The first token or code point.
+    pub start: u32,
+    /// The one after the last.
+    pub end: u32,
+    /// The entity's type.
+    pub label: String,
+}
+
+/// A checked record of a corpus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// Its name in predictions and messages.
+    pub id: String,
+    /// The text.
+    pub text: String,
+    /// The words of the text, in order, never empty.
+    pub tokens: Vec<String>,
+    /// The entities, in tokens.
+    pub token_spans: Vec<Span>,
+    /// The same entities in the same order, in code points of the text.
+    pub char_spans: Vec<Span>,
+}
+
+impl Record {
+    /// Appends the record as a line of compact JSON with its keys in the order above.
+    pub fn write_line(&self, out: &mut Vec<u8>) {
+        // A record is strings and numbers, and a vector takes all bytes: neither can fail.
+        if serde_json::to_writer(&mut *out, self).is_ok() {
+            out.push(b'\n');
+        }
+    }
+}

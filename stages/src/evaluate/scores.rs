@@ -1,0 +1,260 @@
+//! What one forward pass over a split leaves behind: for every sentence its candidates, its bars and its golds. Any number of
+//! thresholds is then a matter of reading these lines.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use nerpipe_engine::StageError;
+use serde::{Deserialize, Serialize};
+
+use crate::decode::{Bar, Candidate, Rank, decode, logit};
+use crate::metrics::{Counter, Key, Metrics};
+use crate::recognizer::Threshold;
+
+/// The scores of one sentence. Positions are those of the encoder's input, ends inclusive.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SentenceScores {
+    /// Candidates above the floor: start, end, type, logit.
+    pub candidates: Vec<(u32, u32, u32, f32)>,
+    /// The logit of the threshold span for each type; empty unless the model is contrastive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bars: Vec<f32>,
+    /// Golds that can be found: start, end, type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub golds: Vec<Key>,
+    /// The types of golds that cannot: cut off, too long, or without subwords.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<u32>,
+}
+
+impl SentenceScores {
+    /// The spans predicted at `threshold`, best first.
+    pub fn decode(&self, threshold: Threshold) -> Vec<Candidate> {
+        let candidates: Vec<Candidate> = self
+            .candidates
+            .iter()
+            .map(|&(start, end, label, logit)| Candidate {
+                start,
+                end,
+                label,
+                logit,
+            })
+            .collect();
+        let bar = match threshold {
+            Threshold::Probability(probability) => Bar::Fixed(logit(probability)),
+            Threshold::Cls | Threshold::LabelToken => Bar::PerType(&self.bars),
+        };
+        decode(&candidates, bar, Rank::Margin)
+    }
+
+    /// How far a predicted span is above the threshold, as a number between 0 and 1: its probability, or for a threshold
+    /// span the logistic function of the difference of the two logits.
+    pub fn confidence(&self, span: &Candidate, threshold: Threshold) -> f64 {
+        let x = match threshold {
+            Threshold::Probability(_) => f64::from(span.logit),
+            Threshold::Cls | Threshold::LabelToken => f64::from(span.logit) - f64::from(self.bars[span.label as usize]),
+        };
+        1.0 / (1.0 + (-x).exp())
+    }
+}
+
+/// Counts at one threshold: of all sentences, and of each corpus file.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    threshold: Threshold,
+    all: Counter,
+    files: Vec<(String, Range<usize>, Counter)>,
+}
+
+/// Both ways of counting.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BothMetrics {
+    /// The reference's counting: golds that cannot be found are left out.
+    #[serde(flatten)]
+    pub reference: Metrics,
+    /// Golds that cannot be found count as missed.
+    pub full_gold: Metrics,
+}
+
+impl Tally {
+    /// Counts nothing yet; `files` are the stems of the corpus files with the numbers of their sentences.
+    pub fn new(threshold: Threshold, files: &[(String, Range<usize>)]) -> Self {
+        let files = files
+            .iter()
+            .map(|(stem, range)| (stem.clone(), range.clone(), Counter::default()))
+            .collect();
+        Self {
+            threshold,
+            all: Counter::default(),
+            files,
+        }
+    }
+
+    /// Adds sentence number `index`; returns what was predicted for it.
+    pub fn add(&mut self, index: usize, scores: &SentenceScores) -> Vec<Candidate> {
+        let spans = scores.decode(self.threshold);
+        let predicted: BTreeSet<Key> = spans.iter().map(|span| (span.start, span.end, span.label)).collect();
+        let golds: BTreeSet<Key> = scores.golds.iter().copied().collect();
+        self.all.add(&predicted, &golds, &scores.lost);
+        if let Some((_, _, counter)) = self.files.iter_mut().find(|(_, range, _)| range.contains(&index)) {
+            counter.add(&predicted, &golds, &scores.lost);
+        }
+        spans
+    }
+
+    /// The metrics over all sentences.
+    pub fn metrics(&self, labels: &[String]) -> BothMetrics {
+        both(&self.all, labels)
+    }
+
+    /// The metrics of each corpus file by its stem; none if there is only one.
+    pub fn file_metrics(&self, labels: &[String]) -> Vec<(&str, BothMetrics)> {
+        if self.files.len() < 2 {
+            return Vec::new();
+        }
+        self.files
+            .iter()
+            .map(|(stem, _, counter)| (stem.as_str(), both(counter, labels)))
+            .collect()
+    }
+
+    /// How many golds cannot be found.
+    pub fn lost(&self) -> u64 {
+        self.all.lost()
+    }
+}
+
+fn both(counter: &Counter, labels: &[String]) -> BothMetrics {
+    BothMetrics {
+        reference: counter.reference(labels),
+        full_gold: counter.full_gold(labels),
+    }
+}
+
+/// Writes one line a sentence.
+pub struct ScoreWriter {
+    out: BufWriter<File>,
+}
+
+impl ScoreWriter {
+    /// Creates the file.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn create(path: &Path) -> Result<Self, StageError> {
+        let file = File::create(path)
+            .map_err(|error| StageError::new(format!("failed to create `{}`: {error}", path.display())))?;
+        Ok(Self {
+            out: BufWriter::new(file),
+        })
+    }
+
+    /// Writes the next sentence.
+    ///
+    /// # Errors
+    /// If writing fails.
+    pub fn write(&mut self, scores: &SentenceScores) -> Result<(), StageError> {
+        let failed = |error: &dyn std::fmt::Display| StageError::new(format!("failed to write span scores: {error}"));
+        serde_json::to_writer(&mut self.out, scores).map_err(|error| failed(&error))?;
+        self.out.write_all(b"\n").map_err(|error| failed(&error))
+    }
+
+    /// Flushes what is buffered.
+    ///
+    /// # Errors
+    /// If writing fails.
+    pub fn finish(mut self) -> Result<(), StageError> {
+        self.out
+            .flush()
+            .map_err(|error| StageError::new(format!("failed to write span scores: {error}")))
+    }
+}
+
+/// Reads what [`ScoreWriter`] wrote, line by line.
+///
+/// # Errors
+/// The iterator's items fail if the file cannot be read or a line is damaged.
+pub fn read_scores(path: &Path) -> Result<impl Iterator<Item = Result<SentenceScores, StageError>>, StageError> {
+    let file = File::open(path)
+        .map_err(|error| StageError::new(format!("failed to open span scores `{}`: {error}", path.display())))?;
+    Ok(BufReader::new(file).lines().enumerate().map(|(number, line)| {
+        let damaged = |error: &dyn std::fmt::Display| {
+            StageError::new(format!("span scores are damaged: line {}: {error}", number + 1))
+        };
+        let line = line.map_err(|error| damaged(&error))?;
+        serde_json::from_str(&line).map_err(|error| damaged(&error))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores() -> SentenceScores {
+        SentenceScores {
+            candidates: vec![(1, 2, 0, 2.0), (2, 3, 1, 1.0), (5, 5, 1, -0.5)],
+            bars: vec![2.5, -1.0],
+            golds: vec![(1, 2, 0), (5, 5, 1)],
+            lost: vec![1],
+        }
+    }
+
+    #[test]
+    fn one_pass_serves_every_threshold() {
+        let spans = |threshold| {
+            scores()
+                .decode(threshold)
+                .iter()
+                .map(|span| (span.start, span.end, span.label))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(spans(Threshold::Probability(0.5)), [(1, 2, 0)]);
+        assert_eq!(spans(Threshold::Probability(0.3)), [(1, 2, 0), (5, 5, 1)]);
+        assert_eq!(spans(Threshold::Cls), [(2, 3, 1), (5, 5, 1)]);
+    }
+
+    #[test]
+    fn files_are_counted_apart() {
+        let files = [("seen".to_owned(), 0..1), ("unseen".to_owned(), 1..2)];
+        let mut tally = Tally::new(Threshold::Probability(0.5), &files);
+        tally.add(0, &scores());
+        tally.add(
+            1,
+            &SentenceScores {
+                candidates: Vec::new(),
+                ..scores()
+            },
+        );
+        let labels = ["a".to_owned(), "b".to_owned()];
+        let by_file = tally.file_metrics(&labels);
+        assert_eq!((by_file[0].0, by_file[0].1.reference.micro.counts.tp), ("seen", 1));
+        assert_eq!(
+            (by_file[1].0, by_file[1].1.reference.micro.counts.missed),
+            ("unseen", 2)
+        );
+        assert_eq!(
+            (tally.metrics(&labels).full_gold.micro.counts.missed, tally.lost()),
+            (5, 2)
+        );
+    }
+
+    #[test]
+    fn lines_come_back_as_they_were() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("scores.jsonl");
+        let mut writer = ScoreWriter::create(&path).expect("created");
+        let rows = [scores(), SentenceScores::default()];
+        for row in &rows {
+            writer.write(row).expect("written");
+        }
+        writer.finish().expect("flushed");
+        let back: Vec<_> = read_scores(&path)
+            .expect("opened")
+            .map(|row| row.expect("a line"))
+            .collect();
+        assert_eq!(back, rows);
+    }
+}

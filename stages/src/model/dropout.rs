@@ -1,0 +1,98 @@
+//! [`Dropout`]: masks that are a function of (seed, step, pass, site) alone.
+
+use std::cell::Cell;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::rng::Rng;
+
+/// Elements filled by one task.
+const CHUNK: usize = 1 << 14;
+
+/// The source of dropout masks for one forward pass in training.
+///
+/// Every place in the model that drops something draws the next *site* number, so one model with the same inputs asks for the
+/// same masks in the same order, whatever threads do.
+#[derive(Debug)]
+pub struct Dropout {
+    rng: Rng,
+    site: Cell<u64>,
+}
+
+impl Dropout {
+    /// The masks of training `seed`, optimizer step `step`; `pass` counts the forward passes within the step (accumulation, and
+    /// the passes over a split label set).
+    pub fn new(seed: u64, step: u64, pass: u64) -> Self {
+        Self {
+            rng: Rng::new(seed, "dropout").step(step).step(pass),
+            site: Cell::new(0),
+        }
+    }
+
+    /// A mask of 0 (with probability `rate`) and 1 / (1 − `rate`), for the next site.
+    ///
+    /// Four elements share 64 random bits, so the rate is rounded to a multiple of 2⁻¹⁶; the factor fits the rounded rate, which
+    /// keeps the expectation exact.
+    pub(super) fn mask<const D: usize>(&self, rate: f64, shape: [usize; D], device: &Device) -> Tensor<D> {
+        let site = self.site.replace(self.site.get() + 1);
+        let values = fill(self.rng.step(site), rate, shape.iter().product());
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+}
+
+/// See [`Dropout::mask`].
+fn fill(rng: Rng, rate: f64, length: usize) -> Vec<f32> {
+    let dropped = (rate * 65536.0).round().min(65535.0) as u16;
+    let scale = 65536.0 / (65536.0 - f32::from(dropped));
+    let mut values = vec![0f32; length];
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+        let first = (chunk * (CHUNK / 4)) as u64;
+        for (group, values) in values.chunks_mut(4).enumerate() {
+            let bits = rng.u64(first + group as u64);
+            for (lane, value) in values.iter_mut().enumerate() {
+                let draw = (bits >> (16 * lane)) as u16;
+                *value = if draw < dropped { 0.0 } else { scale };
+            }
+        }
+    });
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_have_their_rate_and_mean() {
+        for rate in [0.1, 0.5] {
+            let values = fill(Rng::new(1, "test"), rate, 200_001);
+            let zeros = values.iter().filter(|&&value| value == 0.0).count() as f64 / values.len() as f64;
+            let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64;
+            assert!((zeros - rate).abs() < 0.005, "{zeros}");
+            assert!((mean - 1.0).abs() < 0.01, "{mean}");
+        }
+    }
+
+    #[test]
+    fn masks_depend_on_every_key_and_not_on_threads() {
+        let device = Device::flex();
+        let mask = |seed, step, pass, skip| {
+            let dropout = Dropout::new(seed, step, pass);
+            for _ in 0..skip {
+                dropout.mask(0.5, [1], &device);
+            }
+            dropout
+                .mask(0.5, [40_000], &device)
+                .to_data()
+                .try_into_vec::<f32>()
+                .expect("f32")
+        };
+        let base = mask(1, 2, 3, 0);
+        for other in [mask(0, 2, 3, 0), mask(1, 3, 3, 0), mask(1, 2, 0, 0), mask(1, 2, 3, 1)] {
+            assert_ne!(base, other);
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
+        assert_eq!(base, pool.install(|| mask(1, 2, 3, 0)));
+    }
+}

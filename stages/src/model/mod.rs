@@ -1,0 +1,311 @@
+//! [`Recognizer`]: the four systems as one model.
+//!
+//! Text and types become vectors, their cosines are scores ([`spans`](self)). A bi-encoder reads types with an encoder of their own, a
+//! cross-encoder reads them in the text's prompt; everything else is shared.
+//!
+//! # Shapes
+//! The letters used in all of this module:
+//!
+//! | letter | number of |
+//! |---|---|
+//! | B | sentences in a batch |
+//! | L | subwords of the longest encoder input, special tokens and prompt included |
+//! | S | positions that spans can cover |
+//! | C | types asked for |
+//! | R, N | candidate rows of all sentences together; N: of spans |
+//! | H, A, F | encoder width, attention heads, feed-forward width |
+//! | D | `linear_hidden_size`, the width of compared vectors |
+//! | W | `span_width_embedding_size` |
+
+mod bert;
+mod bi_encoder;
+mod cross_encoder;
+mod dropout;
+mod init;
+pub(crate) mod ops;
+mod spans;
+mod weights;
+
+pub use bert::{BertConfig, BertConfigError, EncoderInput};
+pub use dropout::Dropout;
+pub use init::{add_token_rows, new_heads, random_bert};
+pub use spans::{TypeVectors, Wanted};
+pub use weights::{HostGradients, HostTensor, View, Weights, WeightsError};
+
+use burn::tensor::{Device, Tensor};
+
+use crate::batch::{Batch, TypeInput};
+use crate::loss::{self, Loss, Scores};
+use crate::parity::Parity;
+use crate::recognizer::{ConfigError, RecognizerConfig};
+
+/// Type names that are encoded together in inference; more take several passes of the type encoder.
+const TYPE_CHUNK: usize = 128;
+
+/// Why settings and weights do not make a recognizer.
+#[derive(Debug, thiserror::Error)]
+pub enum RecognizerError {
+    /// The settings contradict themselves.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights do not fit the settings.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A bi-encoder without a type encoder.
+    #[error("a bi-encoder needs a type encoder; give the stage one, or use `architecture: cross_encoder`")]
+    NoTypeEncoder,
+    /// The encoder cannot read inputs as long as the settings ask.
+    #[error("`max_seq_length` is {asked}, but the encoder reads at most {possible} subwords")]
+    Window {
+        /// The setting.
+        asked: usize,
+        /// The encoder's positions.
+        possible: usize,
+    },
+    /// The tokenizer has more tokens than the encoder has rows.
+    #[error(
+        "the tokenizer has {tokens} tokens, but the encoder has embeddings for {rows}; they do not belong together"
+    )]
+    Vocabulary {
+        /// Tokens.
+        tokens: usize,
+        /// Rows.
+        rows: usize,
+    },
+}
+
+/// A model that finds spans of given types.
+#[derive(Clone, Debug)]
+pub struct Recognizer {
+    config: RecognizerConfig,
+    token_encoder: BertConfig,
+    type_encoder: Option<BertConfig>,
+    weights: Weights,
+    parity: Parity,
+}
+
+impl Recognizer {
+    /// Puts a recognizer together from all its tensors: `token_encoder.*`, `type_encoder.*` (bi-encoder), and the heads. Tensors
+    /// that it does not read (a pooler, say) are kept, so that they are written again. On an autodiff device it can be trained.
+    ///
+    /// # Errors
+    /// If the settings contradict themselves or the weights; all missing tensors are named.
+    pub fn new(
+        config: RecognizerConfig,
+        token_encoder: BertConfig,
+        type_encoder: Option<BertConfig>,
+        tensors: impl IntoIterator<Item = HostTensor>,
+        device: &Device,
+    ) -> Result<Self, RecognizerError> {
+        config.validate()?;
+        if config.max_seq_length > token_encoder.max_position_embeddings {
+            return Err(RecognizerError::Window {
+                asked: config.max_seq_length,
+                possible: token_encoder.max_position_embeddings,
+            });
+        }
+        let type_encoder = match type_encoder {
+            Some(encoder) if config.is_bi_encoder() => Some(encoder),
+            None if config.is_bi_encoder() => return Err(RecognizerError::NoTypeEncoder),
+            _ => None,
+        };
+        let mut weights = Weights::new(tensors, device)?;
+        let type_width = type_encoder.as_ref().unwrap_or(&token_encoder).hidden_size;
+        let prefixed = |prefix: &str, encoder: &BertConfig| {
+            let shapes = encoder.shapes().into_iter();
+            shapes
+                .map(|(name, shape)| (format!("{prefix}.{name}"), shape))
+                .collect::<Vec<_>>()
+        };
+        let mut needed = prefixed("token_encoder", &token_encoder);
+        needed.extend(
+            type_encoder
+                .iter()
+                .flat_map(|encoder| prefixed("type_encoder", encoder)),
+        );
+        needed.extend(init::head_shapes(&config, token_encoder.hidden_size, type_width));
+        check_shapes(&weights, needed)?;
+
+        const WORDS: &str = "embeddings.word_embeddings.weight";
+        weights.set_padding_row(&format!("token_encoder.{WORDS}"), token_encoder.pad_token_id as usize);
+        if let Some(encoder) = &type_encoder {
+            weights.set_padding_row(&format!("type_encoder.{WORDS}"), encoder.pad_token_id as usize);
+        }
+        weights.set_padding_row("width_embedding.weight", 0);
+        Ok(Self {
+            config,
+            token_encoder,
+            type_encoder,
+            weights,
+            parity: Parity::default(),
+        })
+    }
+
+    /// Repeats mistakes of the reference, for tests against its fixtures.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_parity(mut self, parity: Parity) -> Self {
+        self.parity = parity;
+        self
+    }
+
+    /// What the recognizer is made of.
+    pub fn config(&self) -> &RecognizerConfig {
+        &self.config
+    }
+
+    /// The configuration of the encoder that reads text.
+    pub fn token_encoder(&self) -> &BertConfig {
+        &self.token_encoder
+    }
+
+    /// The configuration of the encoder that reads types, in a bi-encoder.
+    pub fn type_encoder(&self) -> Option<&BertConfig> {
+        self.type_encoder.as_ref()
+    }
+
+    /// Its parameters.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Its parameters, to be changed.
+    pub fn weights_mut(&mut self) -> &mut Weights {
+        &mut self.weights
+    }
+
+    /// Checks that every id of a tokenizer with `tokens` tokens has an embedding.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check_vocabulary(&self, tokens: usize) -> Result<(), RecognizerError> {
+        let table = self.weights.shape("token_encoder.embeddings.word_embeddings.weight");
+        match table {
+            Some(&[rows, _]) if rows < tokens => Err(RecognizerError::Vocabulary { tokens, rows }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same model without gradients, sharing its parameters' memory; see [`Weights::for_inference`].
+    #[must_use]
+    pub fn for_inference(&self) -> Self {
+        Self {
+            weights: self.weights.for_inference(),
+            config: self.config.clone(),
+            token_encoder: self.token_encoder.clone(),
+            type_encoder: self.type_encoder.clone(),
+            parity: self.parity,
+        }
+    }
+
+    /// The loss of one pass over a batch; `None` if nothing in the batch can be scored. The losses of all passes of a
+    /// split label set add up to that of the whole set.
+    pub fn loss(&self, batch: &Batch, dropout: Option<&Dropout>) -> Option<Loss> {
+        let wanted = Wanted {
+            start: self.config.start_loss_weight > 0.0,
+            end: self.config.end_loss_weight > 0.0,
+            span: self.config.span_loss_weight > 0.0,
+        };
+        let scores = self.scores(batch, None, wanted, dropout);
+        loss::loss(scores, batch, &self.config, self.parity)
+    }
+
+    /// The vectors of types, to be used for many batches (bi-encoder). `None` for a cross-encoder, whose types know each text.
+    pub fn type_vectors(&self, input: &EncoderInput) -> Option<TypeVectors> {
+        let encoder = self.type_encoder.as_ref()?;
+        let chunks: Vec<Tensor<2>> = (0..input.rows)
+            .step_by(TYPE_CHUNK)
+            .map(|first| {
+                let chunk = input.slice(first..input.rows.min(first + TYPE_CHUNK));
+                bi_encoder::type_vectors(&self.config, encoder, &self.weights.root(), &chunk, None)
+            })
+            .collect();
+        (!chunks.is_empty()).then(|| TypeVectors::Shared(Tensor::cat(chunks, 0)))
+    }
+
+    /// The logits of all spans, [N, C] row by row; `types` replaces the batch's own, in the same order.
+    pub fn span_logits(&self, batch: &Batch, types: Option<&TypeVectors>) -> Vec<f32> {
+        let wanted = Wanted {
+            start: false,
+            end: false,
+            span: true,
+        };
+        let scores = self.scores(batch, types, wanted, None);
+        scores
+            .span
+            .map_or_else(Vec::new, |span| span.into_data().iter::<f32>().collect())
+    }
+
+    /// Scores of the wanted kinds of candidates.
+    pub fn scores(
+        &self,
+        batch: &Batch,
+        types: Option<&TypeVectors>,
+        wanted: Wanted,
+        dropout: Option<&Dropout>,
+    ) -> Scores {
+        if batch.types.is_empty() || batch.sentences() == 0 {
+            return Scores {
+                start: None,
+                end: None,
+                span: None,
+            };
+        }
+        let root = self.weights.root();
+        let hidden = bert::forward(&self.token_encoder, root.at("token_encoder"), &batch.text, dropout);
+        let types = match (types, &batch.type_input, &self.type_encoder) {
+            (Some(types), ..) => types.clone(),
+            (None, TypeInput::Apart(input), Some(encoder)) => {
+                TypeVectors::Shared(bi_encoder::type_vectors(&self.config, encoder, &root, input, dropout))
+            }
+            (None, TypeInput::Markers(markers), _) => TypeVectors::PerSentence(cross_encoder::type_vectors(
+                &self.config,
+                &root,
+                &hidden,
+                batch,
+                markers,
+                dropout,
+            )),
+            (None, TypeInput::Apart(_), None) => {
+                unreachable!("the batch was made for a bi-encoder, and the recognizer is none")
+            }
+        };
+        spans::scores(&root, &hidden, &types, batch, wanted, self.config.dropout, dropout)
+    }
+}
+
+/// Checks that every needed tensor exists in its shape. Embedding tables of tokens and widths may have more rows than needed.
+fn check_shapes(weights: &Weights, needed: Vec<(String, Vec<usize>)>) -> Result<(), WeightsError> {
+    let mut missing = Vec::new();
+    for (name, expected) in needed {
+        let Some(found) = weights.shape(&name) else {
+            let near = weights
+                .shapes()
+                .map(|(other, _)| (strsim::jaro_winkler(other, &name), other))
+                .filter(|&(likeness, _)| likeness > 0.95)
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            missing.push(match near {
+                Some((_, near)) => format!("{name} (there is {near})"),
+                None => name,
+            });
+            continue;
+        };
+        let may_grow = name.ends_with("word_embeddings.weight") || name == "width_embedding.weight";
+        let fits = match (found, &expected[..]) {
+            (&[rows, width], &[needed_rows, needed_width]) if may_grow => rows >= needed_rows && width == needed_width,
+            _ => found == expected,
+        };
+        if !fits {
+            return Err(WeightsError::Shape {
+                name,
+                found: found.to_vec(),
+                expected,
+            });
+        }
+    }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(WeightsError::Missing { names: missing })
+    }
+}

@@ -1,0 +1,158 @@
+//! Candidates → vectors → scores.
+//!
+//! Shapes: R rows (candidates of all sentences together), C types, H encoder width, D `linear_hidden_size`, W width embedding.
+//!
+//! A start, an end, a span and a type each become a vector of length 1 in the same space; a score is their cosine times a learned
+//! scale. Only rows that can be right are computed (see [`crate::batch`]).
+
+use burn::tensor::{Tensor, activation};
+
+use super::dropout::Dropout;
+use super::ops;
+use super::weights::View;
+use crate::batch::{Batch, Rows, Spans};
+use crate::loss::Scores;
+
+/// The types' vectors.
+#[derive(Clone, Debug)]
+pub enum TypeVectors {
+    /// The same for every sentence, [C, D] (bi-encoder).
+    Shared(Tensor<2>),
+    /// Each sentence's own, [B, C, D] (cross-encoder).
+    PerSentence(Tensor<3>),
+}
+
+/// Which kinds of candidates to score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Start positions.
+    pub start: bool,
+    /// End positions.
+    pub end: bool,
+    /// Spans.
+    pub span: bool,
+}
+
+/// `x → W₂ · drop(relu(W₁ · x + b₁)) + b₂`, of length 1.
+///
+/// # Shapes
+/// x [R, H] → [R, D]
+pub(super) fn unit_vectors(weights: &View<'_>, x: Tensor<2>, rate: f64, dropout: Option<&Dropout>) -> Tensor<2> {
+    let inner = ops::linear(x, weights.matrix("0.weight"), weights.vector("0.bias"));
+    second_layer(weights, inner, rate, dropout)
+}
+
+/// What follows the first linear layer.
+fn second_layer(weights: &View<'_>, inner: Tensor<2>, rate: f64, dropout: Option<&Dropout>) -> Tensor<2> {
+    let inner = ops::drop_out(activation::relu(inner), rate, dropout);
+    ops::l2_normalize(ops::linear(inner, weights.matrix("3.weight"), weights.vector("3.bias")))
+}
+
+/// Scores the wanted kinds of candidates against the types. A kind without any candidate is absent.
+///
+/// # Shapes
+/// hidden [B·L, H] → scores of [R, C] each
+pub(super) fn scores(
+    weights: &View<'_>,
+    hidden: &Tensor<2>,
+    types: &TypeVectors,
+    batch: &Batch,
+    wanted: Wanted,
+    rate: f64,
+    dropout: Option<&Dropout>,
+) -> Scores {
+    let mut scores = Scores {
+        start: None,
+        end: None,
+        span: None,
+    };
+    if batch.starts.rows.is_empty() || batch.ends.rows.is_empty() {
+        return scores;
+    }
+    let at = |name: &str, rows: &[u32]| {
+        let states = ops::take_rows(hidden.clone(), rows); // [R, H]
+        unit_vectors(&weights.at(name), states, rate, dropout)
+    };
+    let starts = at("token_start_linear", &batch.starts.encoder_row);
+    let ends = at("token_end_linear", &batch.ends.encoder_row);
+    if wanted.start {
+        scores.start = Some(compare(weights, "start", starts.clone(), types, &batch.starts.rows));
+    }
+    if wanted.end {
+        scores.end = Some(compare(weights, "end", ends.clone(), types, &batch.ends.rows));
+    }
+    if wanted.span && !batch.spans.rows.is_empty() {
+        let spans = span_vectors(weights, starts, ends, &batch.spans, rate, dropout);
+        scores.span = Some(compare(weights, "span", spans, types, &batch.spans.rows));
+    }
+    scores
+}
+
+/// The vectors of spans: the MLP of [start ; end ; width embedding].
+///
+/// Its first layer is linear in these three, so each start, end and width is projected once, and a span adds up its own three.
+///
+/// # Shapes
+/// starts [Rs, D], ends [Re, D] → [N, D]
+fn span_vectors(
+    weights: &View<'_>,
+    starts: Tensor<2>,
+    ends: Tensor<2>,
+    spans: &Spans,
+    rate: f64,
+    dropout: Option<&Dropout>,
+) -> Tensor<2> {
+    let [_, d] = starts.dims();
+    let mlp = weights.at("token_span_linear");
+    let first = mlp.matrix("0.weight"); // [2D + W, D]
+    let [inputs, outputs] = first.dims();
+    let part = |from: usize, to: usize| first.clone().slice([from..to, 0..outputs]);
+
+    let widths = weights.matrix("width_embedding.weight"); // [K, W]
+    let starts = ops::take_rows(starts.matmul(part(0, d)), &spans.start);
+    let ends = ops::take_rows(ends.matmul(part(d, 2 * d)), &spans.end);
+    let widths = ops::take_rows(
+        ops::linear(widths, part(2 * d, inputs), mlp.vector("0.bias")),
+        &spans.width,
+    );
+    second_layer(&mlp, starts + ends + widths, rate, dropout)
+}
+
+/// `exp(scale) · ⟨x, type⟩`.
+///
+/// # Shapes
+/// x [R, D], types [C, D] or [B, C, D] → [R, C]
+fn compare(weights: &View<'_>, kind: &str, x: Tensor<2>, types: &TypeVectors, rows: &Rows) -> Tensor<2> {
+    let scale = weights.vector(&format!("{kind}_logit_scale")).exp().unsqueeze::<2>();
+    let cosines = match types {
+        TypeVectors::Shared(types) => x.matmul(types.clone().transpose()),
+        TypeVectors::PerSentence(types) => by_sentence(x, types.clone(), rows),
+    };
+    cosines * scale
+}
+
+/// Each sentence's rows times its own types. The sentences' rows are filled up to the longest, so that it is one batched product.
+///
+/// # Shapes
+/// x [R, D], types [B, C, D] → [R, C]
+fn by_sentence(x: Tensor<2>, types: Tensor<3>, rows: &Rows) -> Tensor<2> {
+    let [sentences, classes, d] = types.dims();
+    let width = (0..sentences)
+        .map(|sentence| rows.of(sentence).len())
+        .max()
+        .unwrap_or(0);
+    let types = types.swap_dims(1, 2); // [B, D, C]
+    if rows.len() == sentences * width {
+        let product = x.reshape([sentences, width, d]).matmul(types);
+        return product.reshape([sentences * width, classes]);
+    }
+    let (mut filled, mut back) = (Vec::with_capacity(sentences * width), Vec::with_capacity(rows.len()));
+    for sentence in 0..sentences {
+        let range = rows.of(sentence);
+        back.extend((0..range.len()).map(|place| (sentence * width + place) as u32));
+        filled.extend(range.map(|row| row as u32));
+        filled.resize((sentence + 1) * width, 0);
+    }
+    let product = ops::take_rows(x, &filled).reshape([sentences, width, d]).matmul(types);
+    ops::take_rows(product.reshape([sentences * width, classes]), &back)
+}

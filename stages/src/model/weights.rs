@@ -1,0 +1,437 @@
+//! [`Weights`]: every parameter of a model under its checkpoint name.
+//!
+//! The names are the reference's and Hugging Face's (`token_encoder.encoder.layer.0.attention.self.query.weight`), so a
+//! checkpoint is read and written without renaming, and the forward code asks for weights by the same words ([`View`]).
+//!
+//! PyTorch keeps a linear layer's weight as [out, in]. In memory it is [in, out] here, because that is the order in which it is
+//! multiplied; reading and writing transpose. Embedding tables are left as they are.
+
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use indexmap::IndexMap;
+
+/// A tensor in plain memory, as a checkpoint holds it: linear weights [out, in].
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostTensor {
+    /// Its name in the checkpoint.
+    pub name: String,
+    /// Its shape; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Its values, row by row.
+    pub data: Vec<f32>,
+}
+
+/// Gradients by parameter name, in the parameters' order; laid out as the parameters are in memory.
+pub type HostGradients = IndexMap<String, Vec<f32>>;
+
+/// Why tensors do not make a model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeightsError {
+    /// Tensors that the model needs are not there.
+    #[error("{} weights are missing: {}", names.len(), list(names))]
+    Missing {
+        /// Their names; where a similar one exists it follows in brackets.
+        names: Vec<String>,
+    },
+    /// A tensor has another shape than the model needs.
+    #[error("the weight `{name}` has the shape {found:?}, but {expected:?} is needed")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What the settings ask for.
+        expected: Vec<usize>,
+    },
+    /// A tensor that is no vector or matrix, or whose values are not as many as its shape says.
+    #[error("the weight `{name}` with shape {shape:?} and {values} values is neither a scalar, a vector nor a matrix")]
+    Rank {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// How many values there are.
+        values: usize,
+    },
+}
+
+/// At most five names, and how many more there are.
+fn list(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(5) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    /// A scalar or vector.
+    Vector(Tensor<1>),
+    Matrix(Tensor<2>),
+}
+
+impl Value {
+    fn without_autodiff(self) -> Self {
+        match self {
+            Self::Vector(tensor) => Self::Vector(tensor.without_autodiff()),
+            Self::Matrix(tensor) => Self::Matrix(tensor.without_autodiff()),
+        }
+    }
+
+    /// The values, without a copy where nobody else holds them and they lie in host memory.
+    fn into_data(self) -> TensorData {
+        match self {
+            Self::Vector(tensor) => tensor.into_data_as::<f32>(),
+            Self::Matrix(tensor) => tensor.into_data_as::<f32>(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Parameter {
+    value: Value,
+    /// The shape in the checkpoint.
+    shape: Vec<usize>,
+    /// Whether memory holds the checkpoint's matrix transposed.
+    transposed: bool,
+    /// The row of an embedding table that gets no gradient.
+    padding_row: Option<usize>,
+}
+
+/// All parameters of a model, ordered by name.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    parameters: IndexMap<String, Parameter>,
+    device: Device,
+}
+
+impl Weights {
+    /// Puts tensors on a device. If that is an autodiff device, each becomes a leaf that gathers a gradient.
+    ///
+    /// # Errors
+    /// If a tensor has more than two dimensions or not as many values as its shape says.
+    pub fn new(tensors: impl IntoIterator<Item = HostTensor>, device: &Device) -> Result<Self, WeightsError> {
+        let mut tensors: Vec<HostTensor> = tensors.into_iter().collect();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut parameters = IndexMap::with_capacity(tensors.len());
+        for HostTensor { name, shape, data } in tensors {
+            if shape.len() > 2 || shape.iter().product::<usize>() != data.len() {
+                return Err(WeightsError::Rank {
+                    name,
+                    shape,
+                    values: data.len(),
+                });
+            }
+            let transposed = shape.len() == 2 && !name.contains("embedding");
+            let data = match shape[..] {
+                [outputs, inputs] if transposed => {
+                    TensorData::new(transpose(&data, outputs, inputs), [inputs, outputs])
+                }
+                [rows, columns] => TensorData::new(data, [rows, columns]),
+                _ => {
+                    let length = data.len();
+                    TensorData::new(data, [length])
+                }
+            };
+            let parameter = Parameter {
+                value: leaf(data, shape.len() == 2, device),
+                shape,
+                transposed,
+                padding_row: None,
+            };
+            parameters.insert(name, parameter);
+        }
+        Ok(Self {
+            parameters,
+            device: device.clone(),
+        })
+    }
+
+    /// A copy of every tensor as a checkpoint holds it, ordered by name.
+    pub fn to_host(&self) -> impl Iterator<Item = HostTensor> + '_ {
+        self.parameters.iter().map(|(name, parameter)| {
+            let values = floats(parameter.value.clone().without_autodiff().into_data());
+            let data = match parameter.shape[..] {
+                [outputs, inputs] if parameter.transposed => transpose(&values, inputs, outputs),
+                _ => values,
+            };
+            HostTensor {
+                name: name.clone(),
+                shape: parameter.shape.clone(),
+                data,
+            }
+        })
+    }
+
+    /// The same values for inference: no gradients, nothing copied. Drop them before the next [`Weights::update`], which
+    /// otherwise has to copy.
+    #[must_use]
+    pub fn for_inference(&self) -> Self {
+        let parameters = self.parameters.iter().map(|(name, parameter)| {
+            let value = parameter.value.clone().without_autodiff();
+            (
+                name.clone(),
+                Parameter {
+                    value,
+                    ..parameter.clone()
+                },
+            )
+        });
+        Self {
+            parameters: parameters.collect(),
+            device: self.device.clone().without_autodiff(),
+        }
+    }
+
+    /// Where the tensors are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Every parameter's name and its shape in the checkpoint, ordered by name.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.parameters
+            .iter()
+            .map(|(name, parameter)| (name.as_str(), parameter.shape.as_slice()))
+    }
+
+    /// The shape of one parameter in the checkpoint.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.parameters.get(name).map(|parameter| parameter.shape.as_slice())
+    }
+
+    /// Declares that row `row` of the embedding table `name` stands for padding and never gets a gradient.
+    pub(super) fn set_padding_row(&mut self, name: &str, row: usize) {
+        if let Some(parameter) = self.parameters.get_mut(name) {
+            parameter.padding_row = Some(row);
+        }
+    }
+
+    /// Takes the gradient of every parameter that has one to host memory, without a copy where it is there already.
+    pub fn gradients(&self, gradients: &mut Gradients) -> HostGradients {
+        let mut taken = HostGradients::with_capacity(self.parameters.len());
+        for (name, parameter) in &self.parameters {
+            let gradient = match &parameter.value {
+                Value::Vector(tensor) => tensor.grad_remove(gradients).map(Value::Vector),
+                Value::Matrix(tensor) => tensor.grad_remove(gradients).map(Value::Matrix),
+            };
+            let Some(gradient) = gradient else { continue };
+            let mut values = floats(gradient.into_data());
+            if let (Some(row), &[_, width]) = (parameter.padding_row, &parameter.shape[..]) {
+                values[row * width..(row + 1) * width].fill(0.0);
+            }
+            taken.insert(name.clone(), values);
+        }
+        taken
+    }
+
+    /// Calls `step(name, values, gradient)` for every parameter that has a gradient, ordered by name; what `step` writes into
+    /// the values is the parameter's new value. On the CPU the values are changed where they lie.
+    pub fn update(&mut self, gradients: &HostGradients, mut step: impl FnMut(&str, &mut [f32], &[f32])) {
+        let taken = Tensor::<1>::zeros([1], &self.device.clone().without_autodiff());
+        for (name, parameter) in &mut self.parameters {
+            let Some(gradient) = gradients.get(name) else { continue };
+            let is_matrix = matches!(parameter.value, Value::Matrix(_));
+            let value = std::mem::replace(&mut parameter.value, Value::Vector(taken.clone()));
+            let mut data = value.without_autodiff().into_data();
+            match data.as_mut_slice::<f32>() {
+                Ok(values) => step(name, values, gradient),
+                Err(error) => unreachable!("parameters are kept as 32-bit floats: {error:?}"),
+            }
+            parameter.value = leaf(data, is_matrix, &self.device);
+        }
+    }
+
+    /// The weights whose names begin with `prefix` and a point.
+    pub fn at(&self, prefix: &str) -> View<'_> {
+        View {
+            weights: self,
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// The weights without a prefix.
+    pub fn root(&self) -> View<'_> {
+        View {
+            weights: self,
+            prefix: String::new(),
+        }
+    }
+}
+
+fn leaf(data: TensorData, is_matrix: bool, device: &Device) -> Value {
+    let track = device.is_autodiff();
+    if is_matrix {
+        Value::Matrix(Tensor::from_data(data, device).set_require_grad(track))
+    } else {
+        Value::Vector(Tensor::from_data(data, device).set_require_grad(track))
+    }
+}
+
+fn floats(data: TensorData) -> Vec<f32> {
+    match data.try_into_vec::<f32>() {
+        Ok(values) => values,
+        Err(error) => unreachable!("read as 32-bit floats: {error:?}"),
+    }
+}
+
+/// Turns a [rows, columns] matrix into [columns, rows], in blocks that fit the nearest cache.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const BLOCK: usize = 32;
+    let mut turned = vec![0.0; values.len()];
+    for top in (0..rows).step_by(BLOCK) {
+        for left in (0..columns).step_by(BLOCK) {
+            for row in top..rows.min(top + BLOCK) {
+                for column in left..columns.min(left + BLOCK) {
+                    turned[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    turned
+}
+
+/// The weights below a prefix. That they exist with the right shape is checked when a recognizer is made.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl View<'_> {
+    /// The weights further below.
+    #[must_use]
+    pub fn at(&self, name: &str) -> Self {
+        Self {
+            weights: self.weights,
+            prefix: self.full(name),
+        }
+    }
+
+    /// Where the tensors are.
+    pub fn device(&self) -> Device {
+        self.weights.device.clone()
+    }
+
+    /// A vector, or a scalar as a vector of one element.
+    pub fn vector(&self, name: &str) -> Tensor<1> {
+        match self.value(name) {
+            Value::Vector(tensor) => tensor.clone(),
+            Value::Matrix(_) => unreachable!("{} is a matrix; shapes are checked beforehand", self.full(name)),
+        }
+    }
+
+    /// A matrix; a linear layer's is [in, out].
+    pub fn matrix(&self, name: &str) -> Tensor<2> {
+        match self.value(name) {
+            Value::Matrix(tensor) => tensor.clone(),
+            Value::Vector(_) => unreachable!("{} is a vector; shapes are checked beforehand", self.full(name)),
+        }
+    }
+
+    fn value(&self, name: &str) -> &Value {
+        let name = self.full(name);
+        match self.weights.parameters.get(&name) {
+            Some(parameter) => &parameter.value,
+            None => unreachable!("{name} is missing; names are checked beforehand"),
+        }
+    }
+
+    fn full(&self, name: &str) -> String {
+        if self.prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.prefix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str, shape: &[usize], data: Vec<f32>) -> HostTensor {
+        HostTensor {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            data,
+        }
+    }
+
+    fn tensors() -> Vec<HostTensor> {
+        vec![
+            host("scale", &[], vec![0.5]),
+            host("a.bias", &[3], vec![1.0, 2.0, 3.0]),
+            host("a.weight", &[3, 2], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+            host("word_embeddings.weight", &[2, 2], vec![7.0, 8.0, 9.0, 10.0]),
+        ]
+    }
+
+    #[test]
+    fn linear_weights_are_turned_and_written_back() {
+        let weights = Weights::new(tensors(), &Device::flex()).expect("valid tensors");
+        let matrix = weights.at("a").matrix("weight");
+        assert_eq!(matrix.dims(), [2, 3]);
+        assert_eq!(floats(matrix.into_data()), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
+        assert_eq!(
+            floats(weights.root().matrix("word_embeddings.weight").into_data()),
+            [7.0, 8.0, 9.0, 10.0]
+        );
+        let mut back: Vec<HostTensor> = weights.to_host().collect();
+        let mut expected = tensors();
+        back.sort_by(|a, b| a.name.cmp(&b.name));
+        expected.sort_by(|a, b| a.name.cmp(&b.name));
+        assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn large_matrices_are_turned_block_by_block() {
+        let values: Vec<f32> = (0..70 * 45).map(|i| i as f32).collect();
+        let turned = transpose(&values, 70, 45);
+        assert_eq!(turned[3 * 70 + 64], values[64 * 45 + 3]);
+        assert_eq!(transpose(&turned, 45, 70), values);
+    }
+
+    #[test]
+    fn tensors_of_other_ranks_are_refused() {
+        for tensor in [host("x", &[1, 1, 1], vec![0.0]), host("x", &[2, 2], vec![0.0])] {
+            let error = Weights::new([tensor], &Device::flex()).expect_err("refused");
+            assert!(matches!(error, WeightsError::Rank { .. }));
+        }
+    }
+
+    #[test]
+    fn gradients_skip_padding_rows_and_unused_parameters_and_updates_happen_in_place() {
+        let mut weights = Weights::new(tensors(), &Device::flex().autodiff()).expect("valid tensors");
+        weights.set_padding_row("word_embeddings.weight", 0);
+        let root = weights.root();
+        let x = root.matrix("word_embeddings.weight").matmul(root.matrix("a.weight"));
+        let loss = (x * root.vector("scale").unsqueeze::<2>()).sum();
+        let gradients = weights.gradients(&mut loss.backward());
+        drop(loss);
+        assert_eq!(
+            gradients.keys().collect::<Vec<_>>(),
+            ["a.weight", "scale", "word_embeddings.weight"]
+        );
+        assert_eq!(gradients["word_embeddings.weight"], [0.0, 0.0, 0.5 * 9.0, 0.5 * 12.0]);
+
+        let mut places = Vec::new();
+        for _ in 0..2 {
+            weights.update(&gradients, |name, values, gradient| {
+                if name == "a.weight" {
+                    places.push(values.as_ptr());
+                }
+                for (value, gradient) in values.iter_mut().zip(gradient) {
+                    *value -= gradient;
+                }
+            });
+        }
+        assert_eq!(places[0], places[1]);
+        let changed = floats(weights.root().matrix("word_embeddings.weight").into_data());
+        assert_eq!(changed, [7.0, 8.0, 0.0, -2.0]);
+        assert_eq!(
+            floats(Value::Vector(weights.root().vector("a.bias")).into_data()),
+            [1.0, 2.0, 3.0]
+        );
+    }
+}
