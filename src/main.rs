@@ -1,2 +1,71 @@
-//! x
-fn main() {}
+//! The program: words and exit codes, no logic. It parses the command line, calls one command and turns what comes back
+//! into an exit code.
+
+mod cli;
+mod commands;
+mod exit;
+mod interrupt;
+mod render;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Error;
+use crate::terminal::Terminal;
+
+/// What a wrong command is answered with.
+const COMMANDS: &str = "\ncommands:\n  run MANIFEST   run what is missing, publish the results, print the report
+  plan MANIFEST  show what `run` would do and why\n  show MANIFEST INSTANCE  show one instance";
+
+fn main() -> ExitCode {
+    nerpipe_stages::allocator::keep_freed_memory();
+    let terminal = Terminal::of_process();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // There is nobody to tell if that fails.
+            let _ = error.print();
+            if error.kind() == ErrorKind::InvalidSubcommand {
+                terminal.err(COMMANDS);
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let ended: Result<exit::Exit, Error> = match &cli.command {
+        Command::Run(args) => commands::Session::open(&args.pipeline).map(|_| exit::Exit::Done),
+        Command::Plan(args) => commands::Session::open(&args.pipeline).map(|_| exit::Exit::Done),
+        Command::Show(args) => commands::Session::open(&args.pipeline).map(|_| exit::Exit::Done),
+        Command::Exec(_) => Ok(exit::Exit::Done),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            tell(&error, &terminal);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+/// Shows an error to a person.
+fn tell(error: &Error, terminal: &Terminal) {
+    match error {
+        Error::Usage { message, help } | Error::Environment { message, help } => {
+            terminal.error(message, help.as_deref());
+        }
+        Error::Manifest(diagnostics) => {
+            for diagnostic in diagnostics.iter() {
+                terminal.err(&render::diagnostics::render(diagnostic, terminal.err.on));
+                terminal.err("");
+            }
+            let errors = render::numbers::plural(diagnostics.len() as u64, "error");
+            terminal.err(&format!(
+                "{}: {errors} in the manifest; nothing was started",
+                terminal.err.red("error")
+            ));
+        }
+    }
+}

@@ -82,7 +82,7 @@ fn expand(project: &Path, field: &str, patterns: &[String]) -> Result<Vec<(Strin
 }
 
 /// The fixed part of one pattern, and the files it names.
-fn expand_one(project: &Path, field: &str, pattern: &str) -> Result<(PathBuf, Vec<PathBuf>), StageError> {
+pub(crate) fn expand_one(project: &Path, field: &str, pattern: &str) -> Result<(PathBuf, Vec<PathBuf>), StageError> {
     let nothing = || {
         StageError::new(format!("`{field}`: nothing matches `{pattern}`"))
             .help(format!("the path is relative to the project, `{}`", project.display()))

@@ -546,7 +546,7 @@ mod tests {
             ),
             (
                 "${loss.weights.b}",
-                "${loss.weights.b}: `weights` of `bce` of axis `loss` has no field `b` (did you mean `a`?)",
+                "${loss.weights.b}: `weights` of `bce` of axis `loss` has no field `b` (known here: a)",
             ),
             (
                 "${seed.x}",

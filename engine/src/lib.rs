@@ -16,12 +16,18 @@ pub mod graph;
 mod inputs;
 mod interpolate;
 pub mod job;
+mod judge;
 pub mod kind;
 pub mod manifest;
+pub mod plan;
 mod process;
+mod publish;
+pub mod run;
 mod source;
 mod suggest;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use artifact::{Artifact, ArtifactFile, Input, Part, PartFile};
 pub use axes::MAX_CELLS;
@@ -33,8 +39,11 @@ pub use encode::EncodeError;
 pub use event::{Event, Progress};
 pub use files::FileError;
 pub use fingerprint::{Document, Fingerprint};
-pub use graph::{Graph, Instance, Publish, Wire};
+pub use graph::{Graph, Instance, Publish, SelectError, Wire};
+pub use judge::Reason;
 pub use kind::{
     Collected, Field, FieldClass, InputParts, Kind, Port, Registry, Resolved, SettingError, StageError, Weight,
 };
 pub use manifest::Manifest;
+pub use plan::{Plan, Planned, Shown, Status, plan, show};
+pub use run::{InstanceSummary, Outcome, RunOptions, Summary, run};

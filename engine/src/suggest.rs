@@ -11,7 +11,12 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
                 candidate,
             )
         })
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count().max(name.chars().count()) / 4)
+        .filter(|(distance, candidate)| {
+            let (shorter, longer) = (lower.chars().count(), candidate.chars().count());
+            let (shorter, longer) = (shorter.min(longer), shorter.max(longer));
+            // Of a short name something must be left.
+            *distance <= 1 + longer / 4 && *distance < shorter
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -36,6 +41,7 @@ mod tests {
         assert_eq!(nearest("learning_rtae", names), Some("learning_rate"));
         assert_eq!(nearest("MaxSteps", names), Some("max_steps"));
         assert_eq!(nearest("colour", names), None);
+        assert_eq!(nearest("x", ["s", "t"]), None);
         assert_eq!(
             did_you_mean("colour", names).as_deref(),
             Some("known here: learning_rate, weight_decay, max_steps")

@@ -82,6 +82,8 @@ pub(crate) struct Sweep {
     pub(crate) axes: Vec<Axis>,
     pub(crate) cells: Vec<Cell>,
     pub(crate) overrides: Vec<Override>,
+    /// Axes that are there and could not be read; nobody should hear that they do not exist.
+    broken: BTreeSet<String>,
 }
 
 impl Sweep {
@@ -95,6 +97,11 @@ impl Sweep {
 
     pub(crate) fn axis(&self, name: &str) -> Option<usize> {
         self.axes.iter().position(|axis| axis.name == name)
+    }
+
+    /// Whether there is an axis of this name, readable or not.
+    pub(crate) fn declares(&self, name: &str) -> bool {
+        self.axis(name).is_some() || self.broken.contains(name)
     }
 
     /// Reads `sweep:`; what is wrong goes to `reader`. `project` is where `$glob` looks.
@@ -119,11 +126,12 @@ impl Sweep {
                         Some("it names variables".to_owned()),
                     );
                 }
-                let Some(value) = sweep.write_out(value, &path, vars, reader) else {
-                    continue;
-                };
-                if let Some(axis) = sweep.read_axis(name, &value, &path, project, reader) {
-                    sweep.axes.push(axis);
+                let value = sweep.write_out(value, &path, vars, reader);
+                match value.and_then(|value| sweep.read_axis(name, &value, &path, project, reader)) {
+                    Some(axis) => sweep.axes.push(axis),
+                    None => {
+                        sweep.broken.insert(name.clone());
+                    }
                 }
             }
         }
@@ -272,8 +280,10 @@ impl Sweep {
         for (name, wanted) in map {
             let place = path.child(name);
             let Some(axis) = self.axis(name) else {
-                let help = did_you_mean(name, self.axes.iter().map(|axis| axis.name.as_str()));
-                reader.bad_key(&place, format!("there is no axis `{name}` here"), help);
+                if !self.broken.contains(name) {
+                    let help = did_you_mean(name, self.axes.iter().map(|axis| axis.name.as_str()));
+                    reader.bad_key(&place, format!("there is no axis `{name}` here"), help);
+                }
                 complete = false;
                 continue;
             };
@@ -403,7 +413,7 @@ impl Sweep {
                 continue;
             };
             let names: Vec<String> = self.axes.iter().map(|axis| axis.name.clone()).collect();
-            for name in map.keys().filter(|name| !names.contains(name)) {
+            for name in map.keys().filter(|name| !self.declares(name)) {
                 let help = did_you_mean(name, names.iter().map(String::as_str));
                 reader.bad_key(&path.child(name), format!("there is no axis `{name}`"), help);
             }
@@ -520,7 +530,11 @@ impl Scope for CellScope<'_> {
 
     fn axis(&self, name: &str) -> AxisPoint<'_> {
         let Some(index) = self.sweep.axis(name) else {
-            return AxisPoint::Unknown;
+            return if self.sweep.declares(name) {
+                AxisPoint::Absent
+            } else {
+                AxisPoint::Unknown
+            };
         };
         let axis = &self.sweep.axes[index];
         match self.cell[index].map(|value| &axis.values[value]) {

@@ -16,8 +16,9 @@ use serde_json::{Map, Value};
 use super::{Graph, Instance, Wire, publish};
 use crate::axes::{Assignment, Cell, CellScope};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::inputs::expand_one;
 use crate::interpolate::{BadReference, interpolate, visit_templates};
-use crate::kind::{FieldClass, InputParts, Kind, Registry, Resolved, SettingError};
+use crate::kind::{FieldClass, InputParts, Kind, Registry, Resolved, SettingError, StageError};
 use crate::manifest::{Connection, Manifest, Stage, check, with_path};
 use crate::source::{ValuePath, split_setting_path};
 use crate::suggest::did_you_mean;
@@ -38,6 +39,7 @@ impl Graph {
             points: Vec::new(),
             of_cell: HashMap::new(),
             found: Diagnostics::default(),
+            missing: BTreeMap::new(),
         };
         for stage in upstream_first(manifest) {
             // `Manifest::parse` has refused unknown kinds.
@@ -87,6 +89,8 @@ struct Builder<'a> {
     /// Stage → for each cell the number of its instance. A stage with errors is missing here.
     of_cell: HashMap<&'a str, Vec<usize>>,
     found: Diagnostics,
+    /// (input setting, path or pattern) → why it leads to nothing; asked once each, however many instances read it.
+    missing: BTreeMap<(String, String), Option<StageError>>,
 }
 
 /// What an input is, seen from all cells.
@@ -465,22 +469,7 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        let mut files = BTreeMap::new();
-        for field in kind.fields().iter().filter(|field| field.class == FieldClass::Input) {
-            let value = resolved.settings.get(field.name).unwrap_or(&Value::Null);
-            if let Err(path) = input_files(field.name, value, &mut files) {
-                let place = self
-                    .manifest
-                    .source
-                    .value(&with_path(name).join(&split_setting_path(&path)));
-                self.found.push(
-                    Diagnostic::error(format!(
-                        "`{path}` must be a path or a pattern, a list of them, or a map of them"
-                    ))
-                    .at(place),
-                );
-            }
-        }
+        let files = self.files(name, kind, resolved);
         Instance {
             stage: name.to_owned(),
             kind: kind.name().to_owned(),
@@ -490,6 +479,38 @@ impl<'a> Builder<'a> {
             files,
             publish: targets,
         }
+    }
+
+    /// The paths of the input settings; each must lead to something, so that no run ends at a misspelt file.
+    fn files(&mut self, name: &str, kind: &dyn Kind, resolved: &Resolved) -> BTreeMap<String, Vec<String>> {
+        let mut files = BTreeMap::new();
+        for field in kind.fields().iter().filter(|field| field.class == FieldClass::Input) {
+            let value = resolved.settings.get(field.name).unwrap_or(&Value::Null);
+            if let Err(path) = input_files(field.name, value, &mut files) {
+                let message = format!("`{path}` must be a path or a pattern, a list of them, or a map of them");
+                self.found
+                    .push(Diagnostic::error(message).at(self.manifest.place_of_setting(name, &path)));
+            }
+        }
+        for (field, paths) in &files {
+            for (index, path) in paths.iter().enumerate() {
+                let key = (field.clone(), path.clone());
+                let reason = self
+                    .missing
+                    .entry(key)
+                    .or_insert_with(|| expand_one(&self.manifest.project, field, path).err());
+                if let Some(reason) = reason {
+                    // The path of a list's item, unless the setting is a single path.
+                    let place = self.manifest.place_of_setting(name, &format!("{field}[{index}]"));
+                    self.found.push(
+                        Diagnostic::error(&reason.message)
+                            .at(place)
+                            .maybe_help(reason.help.clone()),
+                    );
+                }
+            }
+        }
+        files
     }
 
     fn unused_axes(&mut self) {

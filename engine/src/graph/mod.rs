@@ -5,8 +5,7 @@
 
 mod build;
 mod publish;
-#[cfg(test)]
-mod tests;
+mod select;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +15,8 @@ use indexmap::IndexMap;
 pub(crate) use build::input_files;
 
 use crate::kind::Resolved;
+
+pub use select::SelectError;
 
 /// The instances of a manifest, upstream first.
 #[derive(Clone, Debug, Default)]

@@ -53,7 +53,7 @@ pub(super) fn check(manifest: &Manifest, registry: &Registry, reader: &mut Reade
                 for (index, axis) in over
                     .iter()
                     .enumerate()
-                    .filter(|(_, axis)| manifest.sweep.axis(axis).is_none())
+                    .filter(|(_, axis)| !manifest.sweep.declares(axis))
                 {
                     let help = did_you_mean(axis, manifest.sweep.axes.iter().map(|axis| axis.name.as_str()));
                     let place = path.child("inputs").child(port).child("over").child(index);

@@ -7,16 +7,16 @@
 pub(crate) mod check;
 pub(crate) mod reader;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::axes::Sweep;
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::interpolate::resolve_vars;
 use crate::kind::Registry;
-use crate::source::{Source, ValuePath};
+use crate::source::{Source, ValuePath, split_setting_path};
 use crate::suggest::did_you_mean;
 use reader::{Reader, kind_of};
 
@@ -31,6 +31,8 @@ pub struct Manifest {
     pub(crate) stages: IndexMap<String, Stage>,
     pub(crate) sweep: Sweep,
     pub(crate) source: Source,
+    /// The folder that paths are relative to.
+    pub(crate) project: PathBuf,
 }
 
 /// A stage as written.
@@ -80,6 +82,12 @@ pub(crate) fn with_path(stage: &str) -> ValuePath {
 }
 
 impl Manifest {
+    /// Where the setting at `path` (`limit`, `thresholds[1]`) of `stage` is written, or the stage if it is not: for
+    /// what turns out to be wrong with it later.
+    pub fn place_of_setting(&self, stage: &str, path: &str) -> Place {
+        self.source.value(&with_path(stage).join(&split_setting_path(path)))
+    }
+
     /// Reads the manifest in `file`. `project` is the folder that paths in it are relative to, `overrides` are the
     /// arguments of `--set` (`vars.steps=50`, `model.learning_rate=1e-3`).
     ///
@@ -185,6 +193,7 @@ impl Manifest {
             stages,
             sweep,
             source: source.clone(),
+            project: project.to_owned(),
         };
         check::check(&manifest, registry, &mut reader);
         let found = reader.found;
@@ -297,7 +306,7 @@ fn set(source: &mut Source, argument: &str) -> Result<(), Diagnostic> {
     let usage = "write `--set vars.NAME=VALUE` or `--set STAGE.SETTING=VALUE`";
     // The argument becomes the text that messages show.
     let shown = |column: usize, length: usize, message: String| {
-        Diagnostic::error(message).at(crate::diagnostic::Place {
+        Diagnostic::error(message).at(Place {
             file: "--set".to_owned(),
             line: 1,
             column,
@@ -309,8 +318,16 @@ fn set(source: &mut Source, argument: &str) -> Result<(), Diagnostic> {
         return Err(shown(1, argument.chars().count(), format!("`{argument}` has no `=`")).help(usage));
     };
     let key_length = key.chars().count();
-    let value: Value = serde_yaml::from_str(text)
-        .map_err(|error| shown(key_length + 2, text.chars().count(), format!("not valid YAML: {error}")))?;
+    let value: Value = serde_yaml::from_str(text).map_err(|error| {
+        // Lines and columns of a single word on the command line say nothing.
+        let reason = error.to_string();
+        let reason = reason.split(" at line").next().unwrap_or_default();
+        shown(
+            key_length + 2,
+            text.chars().count(),
+            format!("not valid YAML: {reason}"),
+        )
+    })?;
     let steps: Vec<&str> = key.split('.').collect();
     let names = |path: &[&str]| -> Vec<String> {
         let mut map = Some(source.root());

@@ -1,15 +1,48 @@
 //! Which sentences and which types make up the next batch: a function of the seed and the batch's number.
 
 use nerpipe_engine::StageError;
+use serde::{Deserialize, Serialize};
 
 use crate::rng::Rng;
 use crate::tokens::Split;
 
-/// The endless sequence of training batches: the split in a new random order each epoch, cut into batches; a batch's classes are
-/// the types of its own golds, in random order. Batches without any gold are skipped and counted.
+/// Which types a batch is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchTypes {
+    /// Those of its own golds.
+    Own,
+    /// All of the split.
+    All,
+}
+
+/// The order of a batch's types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TypeOrder {
+    /// Another random one for each batch.
+    Shuffled,
+    /// By name.
+    Sorted,
+}
+
+/// How batches are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Sentences in a batch.
+    pub size: usize,
+    /// Which types it is asked for.
+    pub types: BatchTypes,
+    /// In which order.
+    pub order: TypeOrder,
+    /// Steers both orders.
+    pub seed: u64,
+}
+
+/// The endless sequence of training batches: the split in a new random order each epoch, cut into batches. Batches without any gold are skipped and counted.
 pub struct Batches<'a> {
     split: &'a Split,
-    size: usize,
+    draw: Draw,
     order_rng: Rng,
     types_rng: Rng,
     epoch: u64,
@@ -30,13 +63,13 @@ pub struct BatchRows {
 }
 
 impl<'a> Batches<'a> {
-    /// The batches of `size` sentences of `split` for this seed. The last batch of an epoch may be smaller.
-    pub fn new(split: &'a Split, size: usize, seed: u64) -> Self {
+    /// The batches of `split`. The last batch of an epoch may be smaller.
+    pub fn new(split: &'a Split, draw: Draw) -> Self {
         Self {
             split,
-            size,
-            order_rng: Rng::new(seed, "order of sentences"),
-            types_rng: Rng::new(seed, "order of types"),
+            draw,
+            order_rng: Rng::new(draw.seed, "order of sentences"),
+            types_rng: Rng::new(draw.seed, "order of types"),
             epoch: 0,
             order: Vec::new(),
             next: 0,
@@ -60,7 +93,7 @@ impl<'a> Batches<'a> {
             if self.next >= self.order.len() {
                 self.begin_epoch()?;
             }
-            let end = (self.next + self.size).min(self.order.len());
+            let end = (self.next + self.draw.size).min(self.order.len());
             let sentences: Vec<usize> = self.order[self.next..end].iter().map(|&row| row as usize).collect();
             self.next = end;
             let number = self.drawn;
@@ -76,7 +109,12 @@ impl<'a> Batches<'a> {
                 continue;
             }
             self.used_in_epoch = true;
-            self.types_rng.step(number).shuffle(&mut types);
+            if self.draw.types == BatchTypes::All {
+                types = (0..self.split.labels().len() as u32).collect();
+            }
+            if self.draw.order == TypeOrder::Shuffled {
+                self.types_rng.step(number).shuffle(&mut types);
+            }
             return Ok(BatchRows { sentences, types });
         }
     }

@@ -18,7 +18,7 @@ use nerpipe_engine::{
 };
 use serde_json::{Value, json};
 
-pub use batches::{BatchRows, Batches};
+pub use batches::{BatchRows, BatchTypes, Batches, Draw, TypeOrder};
 pub use settings::{FIELDS, TrainSettings};
 
 use crate::batch::Collator;
@@ -166,7 +166,13 @@ impl<'a> Training<'a> {
 
     fn run(&mut self) -> Result<(), StageError> {
         let settings = self.settings;
-        let mut batches = Batches::new(&self.data.train, settings.per_device_train_batch_size, settings.seed);
+        let draw = Draw {
+            size: settings.per_device_train_batch_size,
+            types: settings.batch_types,
+            order: settings.type_order,
+            seed: settings.seed,
+        };
+        let mut batches = Batches::new(&self.data.train, draw);
         let mut without_gain = 0;
         #[expect(
             clippy::disallowed_methods,

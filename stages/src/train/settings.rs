@@ -3,6 +3,7 @@
 use nerpipe_engine::{Field, SettingError};
 use serde::{Deserialize, Serialize};
 
+use super::batches::{BatchTypes, TypeOrder};
 use crate::optim::AdamWSettings;
 use crate::recognizer::{Architecture, LossKind, Masking, Pooling, RecognizerConfig, Threshold};
 use crate::schedule::{Schedule, ScheduleKind};
@@ -33,6 +34,8 @@ pub const FIELDS: &[Field] = &[
     Field::counted("contrastive_threshold_loss_weight"),
     Field::counted("contrastive_span_loss_weight"),
     Field::counted("contrastive_tau"),
+    Field::counted("batch_types"),
+    Field::counted("type_order"),
     Field::counted("per_device_train_batch_size"),
     Field::counted("per_device_eval_batch_size"),
     Field::counted("gradient_accumulation_steps"),
@@ -112,6 +115,13 @@ pub struct TrainSettings {
     /// Contrastive: temperature of the softmax over candidates (1).
     pub contrastive_tau: Option<f64>,
 
+    /// Which types a batch is asked for: those of its own golds, as the reference does, or all of the training split, so that a
+    /// model also learns which types do not occur.
+    pub batch_types: BatchTypes,
+    /// The order of a batch's types: random, so that a model cannot learn by place, or by name, which lets a cross-encoder with a
+    /// fixed set of types learn faster.
+    pub type_order: TypeOrder,
+
     /// Sentences in a training batch.
     pub per_device_train_batch_size: usize,
     /// Sentences in an evaluation batch.
@@ -187,6 +197,8 @@ impl Default for TrainSettings {
             contrastive_threshold_loss_weight: None,
             contrastive_span_loss_weight: None,
             contrastive_tau: None,
+            batch_types: BatchTypes::Own,
+            type_order: TypeOrder::Shuffled,
             per_device_train_batch_size: 8,
             per_device_eval_batch_size: 8,
             gradient_accumulation_steps: 1,

@@ -128,14 +128,18 @@ fn a_bi_encoder_learns_with_contrastive_loss() {
 
 #[test]
 fn a_cross_encoder_learns_with_bce() {
-    let (.., f1) = learn("cross_encoder", "bce", json!({"max_steps": 300}));
+    let (.., f1) = learn(
+        "cross_encoder",
+        "bce",
+        json!({"max_steps": 300, "learning_rate": 1e-3, "batch_types": "all", "type_order": "sorted"}),
+    );
     assert!(f1 > 0.9, "{f1}");
 }
 
 /// Defect 5 of the reference: the cross-encoder's tokens without masking do not work there.
 #[test]
 fn a_cross_encoder_learns_with_contrastive_loss_and_a_threshold_marker() {
-    let more = json!({"prediction_threshold": "label_token", "loss_masking": "none", "max_steps": 300});
+    let more = json!({"prediction_threshold": "label_token", "loss_masking": "none", "max_steps": 300, "learning_rate": 1e-3, "batch_types": "all", "type_order": "sorted"});
     let (.., f1) = learn("cross_encoder", "contrastive", more);
     assert!(f1 > 0.9, "{f1}");
 }
@@ -144,7 +148,7 @@ fn a_cross_encoder_learns_with_contrastive_loss_and_a_threshold_marker() {
 #[test]
 fn a_cross_encoder_learns_from_raw_text_with_masking() {
     let more = json!({
-        "annotation_format": "text", "max_steps": 300, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
+        "annotation_format": "text", "max_steps": 300, "learning_rate": 1e-3, "batch_types": "all", "type_order": "sorted", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
     });
     let (.., f1) = learn("cross_encoder", "contrastive", more);
     assert!(f1 > 0.9, "{f1}");

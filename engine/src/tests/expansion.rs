@@ -1,0 +1,244 @@
+//! What manifests expand to.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{build, build_with, names, partners};
+use crate::graph::Publish;
+
+const SWEEP: &str = "
+name: toys
+vars: {size: 5}
+sweep:
+  axes:
+    shape: [round, square]
+    loss: {bce: {fn: b, rate: 0.5}, con: {fn: c, rate: 1}}
+    seed: [1, 2]
+stages:
+  raw: {kind: make, with: {files: 'src/*.rs', size: '${vars.size}'}}
+  cut: {kind: make, with: {text: '${shape}'}}
+  bent:
+    kind: bend
+    inputs: {thing: raw, other: cut}
+    with: {how: one, rate: '${loss.rate}', note: 's${seed}'}
+    publish: 'out/${loss}-${seed}'
+  twice: {kind: bend, inputs: {thing: bent, other: cut}, with: {how: both}}
+  all: {kind: weigh, inputs: {things: {collect: twice}}, publish: {table.md: t.md}}
+  by_seed: {kind: weigh, inputs: {things: {collect: twice, over: [seed]}}}
+";
+
+#[test]
+fn axes_flow_along_the_data() {
+    let graph = build(SWEEP);
+    assert_eq!(graph.name, "toys");
+    assert_eq!(names(&graph, "raw"), ["raw"]);
+    assert_eq!(names(&graph, "cut"), ["cut@shape=round", "cut@shape=square"]);
+    // `other` is not read with `how: one`, so it gives neither an edge nor its axis.
+    let bent = [
+        "bent@loss=bce,seed=1",
+        "bent@loss=bce,seed=2",
+        "bent@loss=con,seed=1",
+        "bent@loss=con,seed=2",
+    ];
+    assert_eq!(names(&graph, "bent"), bent);
+    assert_eq!(partners(&graph, "bent@loss=bce,seed=1", "other"), [""; 0]);
+    assert_eq!(names(&graph, "twice").len(), 8);
+    let name = "twice@shape=square,loss=con,seed=2";
+    assert_eq!(partners(&graph, name, "thing"), ["bent@loss=con,seed=2"]);
+    assert_eq!(partners(&graph, name, "other"), ["cut@shape=square"]);
+}
+
+#[test]
+fn collect_gathers_all_axes_or_some() {
+    let graph = build(SWEEP);
+    assert_eq!(names(&graph, "all"), ["all"]);
+    assert_eq!(partners(&graph, "all", "things"), names(&graph, "twice"));
+    assert_eq!(names(&graph, "by_seed").len(), 4);
+    assert_eq!(
+        partners(&graph, "by_seed@shape=round,loss=con", "things"),
+        ["twice@shape=round,loss=con,seed=1", "twice@shape=round,loss=con,seed=2"]
+    );
+}
+
+#[test]
+fn settings_keep_types_and_files_and_targets_are_written_out() {
+    let graph = build(SWEEP);
+    let find = |name: &str| graph.instances.iter().find(|instance| instance.name() == name).unwrap();
+    assert_eq!(find("raw").resolved.settings["size"], json!(5));
+    assert_eq!(find("raw").files["files"], ["src/*.rs"]);
+    let bent = find("bent@loss=con,seed=2");
+    assert_eq!(bent.resolved.settings["rate"], json!(1.0));
+    assert_eq!(bent.resolved.settings["note"], json!("s2"));
+    assert_eq!(
+        bent.publish,
+        [Publish {
+            part: None,
+            target: PathBuf::from("out/con-2")
+        }]
+    );
+    assert_eq!(find("all").publish[0].part.as_deref(), Some("table.md"));
+}
+
+#[test]
+fn upstream_comes_first_whatever_the_order_of_the_manifest() {
+    let graph = build(
+        "name: m\nstages:\n  c: {kind: bend, inputs: {thing: b}}\n  b: {kind: bend, inputs: {thing: a}}\n  a: {kind: make}\n",
+    );
+    let order: Vec<&str> = graph.instances.iter().map(|instance| instance.stage.as_str()).collect();
+    assert_eq!(order, ["a", "b", "c"]);
+}
+
+#[test]
+fn set_replaces_variables_and_settings() {
+    let graph = build_with(SWEEP, &["vars.size=7", "twice.how=one", "raw.files=[Cargo.toml, src]"]).unwrap();
+    let raw = &graph.instances[0];
+    assert_eq!(raw.resolved.settings["size"], json!(7));
+    assert_eq!(raw.files["files"], ["Cargo.toml", "src"]);
+    assert_eq!(names(&graph, "twice").len(), 4);
+    let text = "name: m\nvars: {seeds: [1]}\nsweep: {axes: {seed: '${vars.seeds}'}}\nstages:\n  a: {kind: make, with: {text: '${seed}'}}\n";
+    assert_eq!(names(&build(text), "a"), ["a@seed=1"]);
+    assert_eq!(
+        names(&build_with(text, &["vars.seeds=[4, 5]"]).unwrap(), "a"),
+        ["a@seed=4", "a@seed=5"]
+    );
+}
+
+#[test]
+fn cells_are_the_product_minus_exclude_plus_include() {
+    let graph = build(
+        "
+name: m
+sweep:
+  axes: {a: [1, 2], b: {x: 0, y: 0}}
+  exclude: [{a: 2, b: [y]}]
+  include: [{a: 3, b: y}]
+stages:
+  s: {kind: make, with: {text: '${a}${b}'}}
+",
+    );
+    assert_eq!(names(&graph, "s"), ["s@a=1,b=x", "s@a=1,b=y", "s@a=2,b=x", "s@a=3,b=y"]);
+}
+
+#[test]
+fn an_axis_with_when_is_absent_elsewhere() {
+    let graph = build(
+        "
+name: m
+sweep:
+  axes:
+    loss: [bce, con]
+    tau: {when: {loss: con}, values: [4, 5]}
+stages:
+  s: {kind: make, with: {text: '${loss}', size: '${tau}'}}
+",
+    );
+    assert_eq!(
+        names(&graph, "s"),
+        ["s@loss=bce", "s@loss=con,tau=4", "s@loss=con,tau=5"]
+    );
+    // Where it is absent the setting is left out and has its default.
+    assert_eq!(graph.instances[0].resolved.settings["size"], json!(3));
+}
+
+#[test]
+fn overrides_apply_in_order_and_bring_their_axes() {
+    let graph = build(
+        "
+name: m
+sweep:
+  axes: {a: [1, 2, 3]}
+  override:
+    - {when: {a: [2, 3]}, set: {s.size: 8}}
+    - {when: {a: 3}, set: {s.size: 9, s.text: 'v${a}'}}
+stages:
+  s: {kind: make}
+",
+    );
+    assert_eq!(names(&graph, "s"), ["s@a=1", "s@a=2", "s@a=3"]);
+    let sizes: Vec<_> = graph
+        .instances
+        .iter()
+        .map(|instance| instance.resolved.settings["size"].clone())
+        .collect();
+    assert_eq!(sizes, [json!(3), json!(8), json!(9)]);
+    assert_eq!(graph.instances[2].resolved.settings["text"], json!("v3"));
+}
+
+#[test]
+fn a_kind_may_take_inputs_of_any_name() {
+    let graph = build(
+        "
+name: m
+sweep: {axes: {a: [1, 2]}}
+stages:
+  s: {kind: make, with: {text: '${a}'}}
+  t: {kind: any, inputs: {one: s, all: {collect: s}}}
+",
+    );
+    assert_eq!(partners(&graph, "t@a=2", "one"), ["s@a=2"]);
+    assert_eq!(partners(&graph, "t@a=2", "all"), ["s@a=1", "s@a=2"]);
+}
+
+#[test]
+fn a_unique_part_of_a_name_selects_an_instance() {
+    let graph = build(SWEEP);
+    let one = |selector: &str| graph.select_one(selector).map(|number| graph.instances[number].name());
+    assert_eq!(one("raw").unwrap(), "raw");
+    assert_eq!(one("cut@shape=round").unwrap(), "cut@shape=round");
+    assert_eq!(one("bent@seed=2,loss=con").unwrap(), "bent@loss=con,seed=2");
+    assert_eq!(one("ut@shape=r").unwrap(), "cut@shape=round");
+    assert_eq!(graph.select("seed=2").len(), 6);
+    assert_eq!(graph.select("bent").len(), 4);
+    let error = one("bent@seed=1").unwrap_err();
+    assert_eq!(error.message, "`bent@seed=1` fits 2 instances");
+    assert_eq!(
+        error.help.as_deref(),
+        Some("it fits `bent@loss=bce,seed=1`, `bent@loss=con,seed=1`")
+    );
+    assert_eq!(one("rww").unwrap_err().help.as_deref(), Some("did you mean `raw`?"));
+    assert_eq!(
+        one("cut@shape=rond").unwrap_err().help.as_deref(),
+        Some("did you mean `cut@shape=round`?")
+    );
+}
+
+#[test]
+fn ten_thousand_cells_are_expanded() {
+    let graph = build(
+        "
+name: m
+sweep: {axes: {a: {$replicate: 100}, b: {$replicate: 100}}}
+stages:
+  s: {kind: make, with: {text: '${a}-${b}'}}
+  t: {kind: bend, inputs: {thing: s}, with: {note: 'x${a}'}, publish: 'out/${a}/${b}'}
+  u: {kind: weigh, inputs: {things: {collect: t}}}
+",
+    );
+    assert_eq!(graph.instances.len(), 20_001);
+}
+
+#[test]
+fn the_sweep_of_the_documentation_expands() {
+    let page = include_str!("../../../docs/manifest.md");
+    let sweep = page
+        .split("```")
+        .find_map(|block| block.strip_prefix("yaml\n").filter(|text| text.starts_with("sweep:")));
+    let project = tempfile::tempdir().unwrap();
+    std::fs::create_dir(project.path().join("data")).unwrap();
+    std::fs::write(project.path().join("data/en.jsonl"), "").unwrap();
+    let text = format!(
+        "name: m\n{}stages:\n  model: {{kind: make, with: {{text: '${{seed}} ${{loss.fn}} ${{fold}} ${{floor}} ${{language.path}}', \
+         size: '${{tau}}'}}}}\n",
+        sweep.unwrap().replace("model.learning_rate: 1e-3", "model.size: 7")
+    );
+    let registry = super::toy::registry();
+    let manifest = crate::Manifest::parse("m.yaml", &text, project.path(), &[], &registry).unwrap();
+    let graph = crate::Graph::build(&manifest, &registry).unwrap();
+    // (bce: 1 seed + contrastive: 3 seeds × 2 tau) × 5 folds × 5 floors × 1 language, and one cell of its own.
+    assert_eq!(graph.instances.len(), (1 + 3 * 2) * 25 + 1);
+    assert_eq!(
+        graph.instances.last().unwrap().name(),
+        "model@seed=4,loss=bce,fold=0,floor=0.1,language=en"
+    );
+}

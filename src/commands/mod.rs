@@ -1,0 +1,41 @@
+//! One verb per file, and what all of them begin with: the manifest, read and expanded.
+
+use std::path::PathBuf;
+
+use nerpipe_engine::{Graph, Manifest, Registry};
+
+use crate::cli::Pipeline;
+use crate::exit::Error;
+
+/// A manifest that is ready to be planned, with the places that go with it.
+pub(crate) struct Session {
+    pub(crate) registry: Registry,
+    pub(crate) graph: Graph,
+    /// The folder that paths are relative to.
+    pub(crate) project: PathBuf,
+    /// Where artifacts are kept.
+    pub(crate) cache_dir: PathBuf,
+}
+
+impl Session {
+    /// Reads and expands the manifest.
+    pub(crate) fn open(pipeline: &Pipeline) -> Result<Self, Error> {
+        let project = pipeline.project.clone().unwrap_or_else(|| PathBuf::from("."));
+        if !project.is_dir() {
+            return Err(Error::usage(
+                format!("`--project {}` is no folder", project.display()),
+                None,
+            ));
+        }
+        let registry = nerpipe_stages::registry();
+        let manifest = Manifest::read(&pipeline.manifest, &project, &pipeline.set, &registry)?;
+        let graph = Graph::build(&manifest, &registry)?;
+        let cache_dir = pipeline.cache_dir.clone().unwrap_or_else(|| project.join("cache"));
+        Ok(Self {
+            registry,
+            graph,
+            project,
+            cache_dir,
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! The table of exit codes, and the errors that lead to them.
+//!
+//! | code | meaning                                                                |
+//! |------|------------------------------------------------------------------------|
+//! | 0    | done; a reader that closed its end of a pipe early changes nothing     |
+//! | 1    | the run ended, and at least one instance failed                        |
+//! | 2    | the command line is wrong                                              |
+//! | 3    | the manifest is wrong; nothing was started                             |
+//! | 4    | the cache, the project folder or the disk is in the way                |
+//! | 130  | interrupted                                                            |
+
+use std::process::ExitCode;
+
+use nerpipe_engine::Diagnostics;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything that was asked for is there.
+    Done,
+    /// At least one instance failed.
+    Failed,
+    /// The run was told to stop.
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Interrupted => 130,
+        })
+    }
+}
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The command line is wrong in a way that only shows with the manifest at hand.
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to do about it.
+        help: Option<String>,
+    },
+    /// The manifest is wrong.
+    Manifest(Diagnostics),
+    /// The cache, the project folder or the disk is in the way.
+    Environment {
+        /// What failed.
+        message: String,
+        /// What to do about it.
+        help: Option<String>,
+    },
+}
+
+impl Error {
+    /// The command line is wrong.
+    pub(crate) fn usage(message: impl Into<String>, help: Option<String>) -> Self {
+        Self::Usage {
+            message: message.into(),
+            help,
+        }
+    }
+
+    /// Something outside the manifest is in the way.
+    pub(crate) fn environment(message: impl ToString) -> Self {
+        Self::Environment {
+            message: message.to_string(),
+            help: None,
+        }
+    }
+
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Usage { .. } => 2,
+            Self::Manifest(_) => 3,
+            Self::Environment { .. } => 4,
+        }
+    }
+}
+
+impl From<Diagnostics> for Error {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Manifest(diagnostics)
+    }
+}
