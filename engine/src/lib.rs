@@ -16,9 +16,13 @@ pub mod graph;
 mod inputs;
 mod interpolate;
 pub mod job;
+mod judge;
 pub mod kind;
 pub mod manifest;
+pub mod plan;
 mod process;
+mod publish;
+pub mod run;
 mod source;
 mod suggest;
 pub mod testing;
@@ -36,7 +40,10 @@ pub use event::{Event, Progress};
 pub use files::FileError;
 pub use fingerprint::{Document, Fingerprint};
 pub use graph::{Graph, Instance, Publish, SelectError, Wire};
+pub use judge::Reason;
 pub use kind::{
     Collected, Field, FieldClass, InputParts, Kind, Port, Registry, Resolved, SettingError, StageError, Weight,
 };
 pub use manifest::Manifest;
+pub use plan::{Plan, Planned, Shown, Status, plan, show};
+pub use run::{InstanceSummary, Outcome, RunOptions, Summary, run};

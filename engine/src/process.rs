@@ -2,12 +2,16 @@
 //!
 //! All of the engine's unsafe code is here.
 
+#[cfg(target_os = "linux")]
+use std::ffi::CString;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How a child ended.
 pub(crate) struct Ended {
@@ -101,6 +105,37 @@ pub(crate) fn reap(pid: u32) -> io::Result<Ended> {
         how,
         peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit,
     })
+}
+
+/// Exchanges two names of one file system in one step.
+pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let one = CString::new(one.as_os_str().as_bytes())?;
+        let other = CString::new(other.as_os_str().as_bytes())?;
+        // SAFETY: both strings end with a zero byte and live until the call returns.
+        #[expect(unsafe_code, reason = "std can only rename")]
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_renameat2,
+                libc::AT_FDCWD,
+                one.as_ptr(),
+                libc::AT_FDCWD,
+                other.as_ptr(),
+                libc::RENAME_EXCHANGE,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (one, other);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 static CANCELLED: OnceLock<Arc<AtomicBool>> = OnceLock::new();

@@ -32,7 +32,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use lock::Lock;
 pub use objects::{Bytes, Objects};
-pub use records::{Past, Record, StepCounts, StepRecord};
+pub use records::{Past, Record, StepCounts};
+pub(crate) use records::{Pasts, StepRecord};
 
 use crate::artifact::{Artifact, Input};
 use crate::digest::Digest;

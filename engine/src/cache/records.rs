@@ -67,7 +67,7 @@ impl StepCounts {
 
 /// What the cache knows of one finished step inside a stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepRecord {
+pub(crate) struct StepRecord {
     /// What went in.
     pub document: StepDocument,
     /// The files it made, sorted by name.
