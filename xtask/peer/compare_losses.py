@@ -26,6 +26,7 @@ def main():
     spec.loader.exec_module(peer)
 
     own = json.loads((Path(args.trained) / "config.json").read_text())
+    training = own["training"]
     cfg = peer.Config(
         "cross" if own["architecture"] == "cross_encoder" else "bi", own["loss_fn"],
         own["prediction_threshold"] if own["loss_fn"] == "contrastive" else "cls",
@@ -42,10 +43,10 @@ def main():
     collate = peer.FastCollator(tok, cfg, samples)
     steps = [json.loads(line) for line in (Path(args.trained) / "training_log.jsonl").read_text().splitlines()]
     steps = [step for step in steps if "loss" in step]
-    opt, worst = peer.make_optimizer(model, own["learning_rate"]), 0.0
+    opt, worst = peer.make_optimizer(model, training["learning_rate"]), 0.0
     for k, step in enumerate(steps):
         _, loss = model(collate(step["sentences"], step["types"]))
-        peer.set_rate(opt, k, own["max_steps"], own["warmup_steps"])
+        peer.set_rate(opt, k, training["max_steps"], training["warmup_steps"])
         opt.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)

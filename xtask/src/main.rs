@@ -1,2 +1,188 @@
-//! x
-fn main() {}
+//! The developer's commands: `cargo xtask COMMAND`, here and in CI alike.
+//!
+//! Every command is a short list of other programs to start, each shown before it runs, so that any line can be copied
+//! and run by itself.
+
+#![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
+
+mod bench;
+mod end_to_end;
+mod shell;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::shell::{Shell, cargo, nerpipe};
+
+/// The developer's commands of nerpipe
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Format all code
+    Fmt {
+        /// Change nothing; fail if something is not formatted
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run clippy on everything, tests included; a warning is an error
+    Lint,
+    /// Run all tests: unit, integration and documentation tests of every crate
+    Test {
+        /// What `cargo test --workspace` is given besides, such as a filter or `-- --nocapture`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run pipelines/all_encoders.yaml twice in a throwaway project and check what came of it
+    ///
+    /// The first run begins with an empty cache: nothing may fail, and every system must reach a micro F1 of 0.80 on the
+    /// test sentences from templates it has seen. The second run must execute nothing.
+    EndToEnd,
+    /// Run everything a change must pass: fmt --check, lint, test, a release build, end-to-end
+    Ci,
+    /// Measure on real data
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Compare wgpu with the CPU, and check the types of the cuda build; builds apart from all else
+    ///
+    /// Needs an adapter that wgpu finds; Mesa's software Vulkan (`mesa-vulkan-drivers` on Debian) is enough. The first
+    /// build takes about 20 minutes of CPU time and goes to `gpu` and `cuda` in the target folder.
+    GpuCheck,
+    /// Make data/sample again from its grammar: runs pipelines/sample.yaml, replacing what is there
+    Sample,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Run pipelines/real_data.yaml and show its table
+    ///
+    /// With `--peer` and `--python` the four systems are also trained for 20 steps without dropout and replayed in
+    /// PyTorch from the same weights with the same batches; every loss must agree within 1e-3.
+    Real {
+        /// A folder with bc5cdr/ and wnut17/, each with train.jsonl and test.jsonl
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// A BERT encoder as Hugging Face lays it out: config.json, model.safetensors, tokenizer.json
+        #[arg(long, value_name = "DIR")]
+        encoder: PathBuf,
+        /// A PyTorch program of the same four systems; xtask/peer/compare_losses.py says what it must offer
+        #[arg(long, value_name = "FILE", requires = "python")]
+        peer: Option<PathBuf>,
+        /// A Python that has torch, transformers and safetensors
+        #[arg(long, value_name = "PROGRAM", requires = "peer")]
+        python: Option<PathBuf>,
+    },
+}
+
+/// How a command ends: nothing to say, or why it failed.
+type Outcome<T = ()> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let mut shell = Shell::default();
+    let outcome = run(Cli::parse().command, &mut shell);
+    shell.sum_up();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            println!("failed: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task, shell: &mut Shell) -> Outcome {
+    match task {
+        Task::Fmt { check } => format(check, shell),
+        Task::Lint => lint(shell),
+        Task::Test { arguments } => test(&arguments, shell),
+        Task::EndToEnd => {
+            build(shell)?;
+            end_to_end::run(shell)
+        }
+        Task::Ci => {
+            format(true, shell)?;
+            lint(shell)?;
+            test(&[], shell)?;
+            build(shell)?;
+            end_to_end::run(shell)
+        }
+        Task::Bench(Bench::Real {
+            data,
+            encoder,
+            peer,
+            python,
+        }) => {
+            build(shell)?;
+            bench::real(&data, &encoder, shell)?;
+            match (peer, python) {
+                (Some(peer), Some(python)) => bench::losses(&data, &encoder, &peer, &python, shell),
+                _ => Ok(()),
+            }
+        }
+        Task::GpuCheck => gpu_check(shell),
+        Task::Sample => {
+            build(shell)?;
+            shell.run(nerpipe()?.args(["run", "pipelines/sample.yaml", "--overwrite"]))
+        }
+    }
+}
+
+fn format(check: bool, shell: &mut Shell) -> Outcome {
+    let mut command = cargo(&["fmt", "--all"]);
+    if check {
+        command.arg("--check");
+    }
+    shell.run(&mut command)
+}
+
+fn lint(shell: &mut Shell) -> Outcome {
+    shell.run(&mut cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn test(arguments: &[String], shell: &mut Shell) -> Outcome {
+    shell.tests(cargo(&["test", "--workspace"]).args(arguments)).map(drop)
+}
+
+fn build(shell: &mut Shell) -> Outcome {
+    shell.run(&mut cargo(&["build", "--release"]))
+}
+
+/// A target folder holds one set of Burn's features: another set in the same folder would rebuild it every time.
+fn gpu_check(shell: &mut Shell) -> Outcome {
+    let target = shell::target()?;
+    let mut wgpu = cargo(&["test", "-p", "nerpipe-stages", "--features", "wgpu", "--test", "stages"]);
+    wgpu.arg("--target-dir").arg(target.join("gpu")).arg("gpu");
+    if shell.tests(&mut wgpu)? == 0 {
+        return Err("no test of the wgpu backend ran".to_owned());
+    }
+    let mut cuda = cargo(&["check", "-p", "nerpipe-stages", "--features", "cuda"]);
+    // Without this a dependency's build script fetches a compiler that only running on a device needs.
+    cuda.env("DOCS_RS", "1").arg("--target-dir").arg(target.join("cuda"));
+    shell.run(&mut cuda)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
