@@ -330,6 +330,19 @@ impl RecognizerConfig {
                 return wrong(field, format!("must be at least 0, not {value}"));
             }
         }
+        if self.start_loss_weight + self.end_loss_weight + self.span_loss_weight == 0.0 {
+            return wrong(
+                "span_loss_weight",
+                "start, end and span loss all have weight 0, so there is nothing to learn; use 1".to_owned(),
+            );
+        }
+        let shares = self.contrastive_threshold_loss_weight + self.contrastive_span_loss_weight;
+        if self.loss_fn == LossKind::Contrastive && shares == 0.0 {
+            return wrong(
+                "contrastive_span_loss_weight",
+                "both parts of the contrastive loss have weight 0, so there is nothing to learn; use 0.5".to_owned(),
+            );
+        }
         if self.focal_alpha.is_some_and(|alpha| alpha.is_nan() || alpha > 1.0) {
             return wrong("focal_alpha", "must be at most 1 (below 0: no weighting)".to_owned());
         }
@@ -410,6 +423,32 @@ mod tests {
             let error = config.accepts(asked).expect_err(possible);
             assert!(error.problem.contains(possible), "{error}");
         }
+    }
+
+    #[test]
+    fn a_loss_without_any_weight_is_refused() {
+        let nothing = RecognizerConfig {
+            span_loss_weight: 0.0,
+            ..RecognizerConfig::default()
+        };
+        assert_eq!(
+            nothing.validate().expect_err("nothing to learn").field,
+            "span_loss_weight"
+        );
+        let starts = RecognizerConfig {
+            start_loss_weight: 0.5,
+            ..nothing
+        };
+        assert!(starts.validate().is_ok());
+        let neither = RecognizerConfig {
+            loss_fn: LossKind::Contrastive,
+            prediction_threshold: Threshold::Cls,
+            contrastive_threshold_loss_weight: 0.0,
+            contrastive_span_loss_weight: 0.0,
+            ..starts
+        };
+        let error = neither.validate().expect_err("nothing to learn");
+        assert_eq!(error.field, "contrastive_span_loss_weight");
     }
 
     #[test]

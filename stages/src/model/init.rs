@@ -1,6 +1,5 @@
 //! Start values of a new model. They matter much: with PyTorch's own defaults the reference learns a fraction as well.
 
-use super::bert::BertConfig;
 use super::weights::HostTensor;
 use crate::recognizer::RecognizerConfig;
 use crate::rng::Rng;
@@ -47,30 +46,6 @@ pub fn new_heads(config: &RecognizerConfig, token_width: usize, type_width: usiz
             };
             if name == "width_embedding.weight" {
                 data[..shape[1]].fill(0.0);
-            }
-            HostTensor { name, shape, data }
-        })
-        .collect()
-}
-
-/// A BERT with random weights, as `transformers` makes them: linear layers and embeddings N(0, 0.02), biases 0, layer norms 1 and 0,
-/// the padding token's row zero. Names are without a prefix.
-pub fn random_bert(config: &BertConfig, seed: u64) -> Vec<HostTensor> {
-    config
-        .shapes()
-        .into_iter()
-        .map(|(name, shape)| {
-            let length = shape.iter().product();
-            let mut data = match shape[..] {
-                [_, _] => normal(seed, &name, length),
-                _ if name.ends_with("LayerNorm.weight") => vec![1.0; length],
-                _ => vec![0.0; length],
-            };
-            if let (true, [rows, width]) = (name.ends_with("word_embeddings.weight"), &shape[..]) {
-                let pad = config.pad_token_id as usize;
-                if pad < *rows {
-                    data[pad * width..(pad + 1) * width].fill(0.0);
-                }
             }
             HostTensor { name, shape, data }
         })

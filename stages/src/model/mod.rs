@@ -30,7 +30,7 @@ mod weights;
 
 pub use bert::{BertConfig, BertConfigError, EncoderInput};
 pub use dropout::Dropout;
-pub use init::{add_token_rows, new_heads, random_bert};
+pub use init::{add_token_rows, new_heads};
 pub use spans::{TypeVectors, Wanted};
 pub use weights::{HostGradients, HostTensor, View, Weights, WeightsError};
 

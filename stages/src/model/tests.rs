@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use super::*;
 use crate::batch::{Collator, Markers, TypeReader};
 use crate::recognizer::{Architecture, LossKind, Threshold};
+use crate::rng::Rng;
 use crate::tokenizer::{Encoded, SpecialIds};
 use crate::tokens::{Format, Sentence, Split, SplitBuilder, TokensError};
 
@@ -54,14 +55,28 @@ fn systems() -> [RecognizerConfig; 4] {
     ]
 }
 
+/// Random weights, all of them nonzero.
+fn random_encoder(prefix: &str) -> Vec<HostTensor> {
+    let shapes = encoder().shapes().into_iter();
+    shapes
+        .map(|(name, shape)| {
+            let rng = Rng::new(2, &name);
+            let centre = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+            let draw = |position| (centre + 0.05 * rng.normal(position)) as f32;
+            HostTensor {
+                name: format!("{prefix}.{name}"),
+                data: (0..shape.iter().product::<usize>() as u64).map(draw).collect(),
+                shape,
+            }
+        })
+        .collect()
+}
+
 fn recognizer(config: &RecognizerConfig, device: &Device) -> Recognizer {
     let mut tensors = new_heads(config, 64, 64, 1);
     for prefix in ["token_encoder", "type_encoder"] {
         if prefix == "token_encoder" || config.is_bi_encoder() {
-            tensors.extend(random_bert(&encoder(), 2).into_iter().map(|tensor| HostTensor {
-                name: format!("{prefix}.{}", tensor.name),
-                ..tensor
-            }));
+            tensors.extend(random_encoder(prefix));
         }
     }
     let words = "token_encoder.embeddings.word_embeddings.weight";

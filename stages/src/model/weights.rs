@@ -203,7 +203,8 @@ impl Weights {
     /// Declares that row `row` of the embedding table `name` stands for padding and never gets a gradient.
     pub(super) fn set_padding_row(&mut self, name: &str, row: usize) {
         if let Some(parameter) = self.parameters.get_mut(name) {
-            parameter.padding_row = Some(row);
+            // A configuration may name a padding token that the table does not have; then there is nothing to protect.
+            parameter.padding_row = parameter.shape.first().is_some_and(|&rows| row < rows).then_some(row);
         }
     }
 
