@@ -69,7 +69,7 @@ pub(crate) struct Pipeline {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) pipeline: Pipeline,
-    /// How many instances may run side by side [default: one per two cores]
+    /// How many instances may run side by side [default: one per thread, at most 4]
     #[arg(long, short, value_name = "N", value_parser = positive)]
     pub(crate) jobs: Option<usize>,
     /// How many threads the instances share [default: one per core]

@@ -35,11 +35,11 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let ended: Result<exit::Exit, Error> = match &cli.command {
-        Command::Run(args) => commands::Session::open(&args.pipeline).map(|_| exit::Exit::Done),
-        Command::Plan(args) => commands::Session::open(&args.pipeline).map(|_| exit::Exit::Done),
-        Command::Show(args) => commands::Session::open(&args.pipeline).map(|_| exit::Exit::Done),
-        Command::Exec(_) => Ok(exit::Exit::Done),
+    let ended = match &cli.command {
+        Command::Run(args) => commands::run::run(args, &terminal),
+        Command::Plan(args) => commands::plan::plan(args, &terminal),
+        Command::Show(args) => commands::show::show(args, &terminal),
+        Command::Exec(args) => return commands::exec::exec(args),
     };
     match ended {
         Ok(exit) => exit.into(),

@@ -16,7 +16,7 @@ use crate::artifact::{Artifact, ArtifactFile, Input, PartFile};
 use crate::cache::{Bytes, Cache, StepCounts, StepRecord};
 use crate::digest::Digest;
 use crate::event::{Message, Progress};
-use crate::files::{self, FileError, Links};
+use crate::files::{self, Durability, FileError, Links};
 use crate::fingerprint::StepDocument;
 use crate::job::{Finished, Job, JobInput};
 use crate::kind::{Collected, StageError};
@@ -83,6 +83,7 @@ pub struct Context {
     warnings: Mutex<Vec<String>>,
     executed: AtomicU64,
     restored: AtomicU64,
+    started: Instant,
     last_progress: Mutex<Option<Instant>>,
 }
 
@@ -107,6 +108,7 @@ impl Context {
             warnings: Mutex::default(),
             executed: AtomicU64::new(0),
             restored: AtomicU64::new(0),
+            started: Instant::now(),
             last_progress: Mutex::default(),
         }
     }
@@ -201,10 +203,12 @@ impl Context {
         let folder = self.job.staging.join("steps").join(key.to_string());
         files::remove_folder(&folder)?;
         files::create_folder(&folder)?;
+        let started = Instant::now();
         let value = work(&folder)?;
+        let durability = Durability::after(started.elapsed());
         let record = StepRecord {
             document,
-            files: self.seal(&folder)?,
+            files: self.seal(&folder, durability)?,
             value,
         };
         files::remove_folder(&folder)?;
@@ -214,7 +218,7 @@ impl Context {
                 step.name
             ));
         }
-        self.cache.write_step_record(&key, &record)?;
+        self.cache.write_step_record(&key, &record, durability)?;
         self.executed.fetch_add(1, Ordering::Relaxed);
         Ok(self.step_output(record, false))
     }
@@ -339,7 +343,7 @@ impl Context {
 
     /// Seals what the stage wrote and placed.
     pub(crate) fn finish(self) -> Result<Finished, StageError> {
-        let written = self.seal(&self.out_folder())?;
+        let written = self.seal(&self.out_folder(), Durability::after(self.started.elapsed()))?;
         let mut files = self.placed.into_inner().unwrap_or_else(PoisonError::into_inner);
         for file in written {
             let name = file.name.clone();
@@ -377,13 +381,13 @@ impl Context {
     }
 
     /// Takes every file below `folder` into the store.
-    fn seal(&self, folder: &Path) -> Result<Vec<ArtifactFile>, FileError> {
+    fn seal(&self, folder: &Path, durability: Durability) -> Result<Vec<ArtifactFile>, FileError> {
         if !folder.exists() {
             return Ok(Vec::new());
         }
         let mut sealed = Vec::new();
         for (name, path) in files::walk(folder, Links::Refuse, |_| true)? {
-            let (digest, size) = self.cache.objects().adopt(&path)?;
+            let (digest, size) = self.cache.objects().adopt(&path, durability)?;
             sealed.push(ArtifactFile { name, digest, size });
         }
         Ok(sealed)

@@ -4,6 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::kind::StageError;
 
@@ -38,11 +39,41 @@ pub(crate) fn create_folder(folder: &Path) -> Result<(), FileError> {
     fs::create_dir_all(folder).map_err(FileError::of("create the folder", folder))
 }
 
-/// Writes `bytes` to `path` so that a reader, or a crash, sees the old content or the new, never half of it.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+/// Whether files are forced to the disk before anything refers to them.
+///
+/// Without that, a power failure (never the death of a process) may lose what was written last, and the cache then finds
+/// it missing or damaged and makes it again. So only work that took a while is worth the wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    Synced,
+    Cached,
+}
+
+impl Durability {
+    /// Work that took this long is synced.
+    const WORTH_SYNCING: Duration = Duration::from_secs(1);
+
+    pub(crate) fn after(work: Duration) -> Self {
+        if work < Self::WORTH_SYNCING {
+            Self::Cached
+        } else {
+            Self::Synced
+        }
+    }
+
+    pub(crate) fn apply(self, file: &File) -> io::Result<()> {
+        match self {
+            Self::Synced => file.sync_all(),
+            Self::Cached => Ok(()),
+        }
+    }
+}
+
+/// Writes `bytes` to `path` so that a reader sees the old content or the new, never half of it.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), FileError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(FileError::of("create a file in", folder))?;
-    let written = file.write_all(bytes).and_then(|()| file.as_file().sync_data());
+    let written = file.write_all(bytes).and_then(|()| durability.apply(file.as_file()));
     written.map_err(FileError::of("write", path))?;
     set_mode(file.path(), 0o644)?;
     file.persist(path)

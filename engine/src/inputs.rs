@@ -24,7 +24,7 @@ const OPTIONS: MatchOptions = MatchOptions {
 
 /// Expands input settings of one project; each distinct list of patterns is looked up once.
 pub(crate) struct InputFiles<'a> {
-    project: &'a Path,
+    project: PathBuf,
     cache: &'a Cache,
     known: HashMap<Vec<String>, Found>,
 }
@@ -32,7 +32,9 @@ pub(crate) struct InputFiles<'a> {
 type Found = Result<Arc<Vec<InputFile>>, StageError>;
 
 impl<'a> InputFiles<'a> {
-    pub(crate) fn new(project: &'a Path, cache: &'a Cache) -> Self {
+    pub(crate) fn new(project: &Path, cache: &'a Cache) -> Self {
+        // Jobs name files by these paths, and must not depend on anybody's current directory.
+        let project = std::path::absolute(project).unwrap_or_else(|_| project.to_owned());
         Self {
             project,
             cache,
@@ -45,7 +47,7 @@ impl<'a> InputFiles<'a> {
         if let Some(found) = self.known.get(patterns) {
             return found.clone();
         }
-        let found = expand(self.project, field, patterns).and_then(|paths| {
+        let found = expand(&self.project, field, patterns).and_then(|paths| {
             let file = |(name, path): (String, PathBuf)| -> Result<InputFile, FileError> {
                 let digest = self.cache.digest_of(&path)?;
                 Ok(InputFile { name, path, digest })

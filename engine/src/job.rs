@@ -1,7 +1,7 @@
 //! An instance as a serializable job, and how it is executed: in this process, or as a child of the same binary.
 //!
 //! A [`Job`] holds everything that an execution may depend on, already looked up and verified: whoever executes it asks no
-//! manifest and judges nothing. A light kind is executed by [`execute`] on a thread of the run. A heavy one is written to a
+//! manifest and judges nothing. A light kind is executed on a thread of the run. A heavy one is written to a
 //! file and the program is started again as `nerpipe exec FILE`, which calls [`exec`]: its messages come back as JSON lines
 //! on its standard output, its standard error is the instance's log, and its outcome is a file that is written last. A
 //! child that dies without one has failed, alone.
@@ -22,7 +22,7 @@ use crate::artifact::{Artifact, Input};
 use crate::cache::{Cache, StepCounts};
 use crate::context::{Context, InputFile, Sink};
 use crate::event::Message;
-use crate::files::{self, FileError};
+use crate::files::{self, Durability, FileError};
 use crate::kind::{Collected, Registry, StageError};
 use crate::process;
 
@@ -132,7 +132,9 @@ pub fn exec(file: &Path, registry: &Registry) -> i32 {
     let place = file.with_file_name(OUTCOME);
     let written = serde_json::to_vec(&outcome)
         .map_err(|error| error.to_string())
-        .and_then(|bytes| files::write_atomically(&place, &bytes).map_err(|error| error.to_string()));
+        .and_then(|bytes| {
+            files::write_atomically(&place, &bytes, Durability::Cached).map_err(|error| error.to_string())
+        });
     if let Err(error) = written {
         // Standard error is the instance's log; the parent shows its last lines when there is no outcome.
         let _ = writeln!(std::io::stderr(), "failed to write the outcome: {error}");
@@ -198,7 +200,7 @@ fn spawn_and_wait(
     let file = job.staging.join("job.json");
     let bytes =
         serde_json::to_vec(job).map_err(|error| StageError::new(format!("the job has no JSON form: {error}")))?;
-    files::write_atomically(&file, &bytes)?;
+    files::write_atomically(&file, &bytes, Durability::Cached)?;
     let errors = files::open_for_append(log)?;
     let mut command = Command::new(program);
     command

@@ -1,6 +1,22 @@
 //! The engine: manifests, fingerprints, plans and a content-addressed cache for any pipeline of stages.
 //!
-//! It knows no entity recognizer and no tensor library; kinds of stages are handed to it in a [`Registry`].
+//! It knows no entity recognizer and no tensor library; kinds of stages are handed to it in a [`Registry`]. It stays off the
+//! terminal, the home directory and the environment; the program does all that.
+//!
+//! In the order data meets them:
+//!
+//! 1. [`manifest`] reads YAML, strictly; what is wrong is a [`diagnostic`] with file and line.
+//! 2. [`graph`] spreads stages over the axes of the sweep: instances with resolved settings and wires. [`kind`] is what
+//!    a stage's author writes.
+//! 3. `inputs` finds and hashes the files that settings name; [`fingerprint`] says what counts, and `encode` how it is
+//!    spelled for the hash.
+//! 4. `judge` compares with the [`cache`]: fresh, stale and why, waiting, or the same as another. [`plan()`] and [`run()`] ask
+//!    it and nobody else.
+//! 5. [`mod@run`] executes what is stale: each instance is a [`job`], here or in a process of its own, and sees a
+//!    [`context`]. What it made is an [`artifact`]; its bytes go into the cache and its record last.
+//! 6. `publish` copies artifacts to where people look for them; [`event`]s tell how it goes.
+//!
+//! [`testing`] runs one kind by itself.
 
 pub mod artifact;
 mod axes;

@@ -1,8 +1,13 @@
-//! One verb per file, and what all of them begin with: the manifest, read and expanded.
+//! One verb per file, and what all of them begin with: the manifest, read and expanded, and the cache.
+
+pub(crate) mod exec;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod show;
 
 use std::path::PathBuf;
 
-use nerpipe_engine::{Graph, Manifest, Registry};
+use nerpipe_engine::{Cache, Graph, Manifest, Registry};
 
 use crate::cli::Pipeline;
 use crate::exit::Error;
@@ -11,14 +16,13 @@ use crate::exit::Error;
 pub(crate) struct Session {
     pub(crate) registry: Registry,
     pub(crate) graph: Graph,
+    pub(crate) cache: Cache,
     /// The folder that paths are relative to.
     pub(crate) project: PathBuf,
-    /// Where artifacts are kept.
-    pub(crate) cache_dir: PathBuf,
 }
 
 impl Session {
-    /// Reads and expands the manifest.
+    /// Reads and expands the manifest, and opens the cache.
     pub(crate) fn open(pipeline: &Pipeline) -> Result<Self, Error> {
         let project = pipeline.project.clone().unwrap_or_else(|| PathBuf::from("."));
         if !project.is_dir() {
@@ -31,11 +35,20 @@ impl Session {
         let manifest = Manifest::read(&pipeline.manifest, &project, &pipeline.set, &registry)?;
         let graph = Graph::build(&manifest, &registry)?;
         let cache_dir = pipeline.cache_dir.clone().unwrap_or_else(|| project.join("cache"));
+        let cache = Cache::open(&cache_dir).map_err(Error::environment)?;
+        if pipeline.rehash {
+            cache.rehash();
+        }
         Ok(Self {
             registry,
             graph,
+            cache,
             project,
-            cache_dir,
         })
     }
+}
+
+/// One line of JSON.
+fn json(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(Error::environment)
 }

@@ -2,5 +2,8 @@
 
 pub(crate) mod diagnostics;
 pub(crate) mod numbers;
+pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod summary;

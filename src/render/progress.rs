@@ -100,6 +100,17 @@ impl<'a> Running<'a> {
     }
 }
 
+/// What was stopped half-way leaves no bar behind.
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        for state in self.instances.values() {
+            if let Some(bar) = &state.bar {
+                bar.finish_and_clear();
+            }
+        }
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())

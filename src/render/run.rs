@@ -1,47 +1,38 @@
 //! A run as it happens: engine events → lines for people, or JSON lines for programs.
 
-use std::sync::{Mutex, PoisonError};
-
 use nerpipe_engine::Event;
 
 use super::numbers;
 use super::progress::Running;
 use crate::terminal::Terminal;
 
-/// Watches a run. Events may come from several threads.
+/// In a run of more instances than this, nothing is said of those that needed nothing.
+const FEW: usize = 40;
+
+/// Watches a run.
 pub(crate) struct Watcher<'a> {
     terminal: &'a Terminal,
     json: bool,
     quiet: bool,
-    seen: Mutex<Seen<'a>>,
-}
-
-struct Seen<'a> {
+    /// Whether there are so few instances that each of them is told of.
+    few: bool,
     running: Running<'a>,
-    /// Failures in the order they came, to be told again at the end.
-    failures: Vec<Event>,
-    warnings: Vec<String>,
 }
 
 impl<'a> Watcher<'a> {
     /// Watches for a person, or for a program if `json`.
     pub(crate) fn new(terminal: &'a Terminal, json: bool, quiet: bool) -> Self {
-        let running = Running::new(terminal, quiet || json);
         Self {
             terminal,
             json,
             quiet,
-            seen: Mutex::new(Seen {
-                running,
-                failures: Vec::new(),
-                warnings: Vec::new(),
-            }),
+            few: true,
+            running: Running::new(terminal, quiet || json),
         }
     }
 
-    /// Takes note of an event and shows it.
-    pub(crate) fn see(&self, event: &Event) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Shows an event.
+    pub(crate) fn see(&mut self, event: &Event) {
         if self.json {
             // An event is a map of texts and finite numbers, so it has a JSON form.
             if let Ok(line) = serde_json::to_string(event) {
@@ -49,23 +40,16 @@ impl<'a> Watcher<'a> {
             }
         }
         match event {
-            Event::InstanceStarted { instance, .. } => seen.running.begin(instance),
-            Event::Progress { instance, position } => seen.running.progress(instance, position),
-            Event::InstanceFinished { instance, .. } => seen.running.end(instance),
-            Event::InstanceFailed { instance, .. } => {
-                seen.running.end(instance);
-                seen.failures.push(event.clone());
-            }
-            Event::Warning { instance, message } => {
-                let text = instance
-                    .as_ref()
-                    .map_or(message.clone(), |instance| format!("{instance}: {message}"));
-                seen.warnings.push(text);
+            Event::Started { instances, .. } => self.few = *instances <= FEW,
+            Event::InstanceStarted { instance, .. } => self.running.begin(instance),
+            Event::Progress { instance, position } => self.running.progress(instance, position),
+            Event::InstanceFinished { instance, .. } | Event::InstanceFailed { instance, .. } => {
+                self.running.end(instance);
             }
             _ => {}
         }
         if let Some(line) = self.line(event) {
-            seen.running.line(&line);
+            self.running.line(&line);
         }
     }
 
@@ -87,7 +71,7 @@ impl<'a> Watcher<'a> {
             instance,
             message,
             help,
-            ..
+            log,
         } = event
         {
             let mut line = format!(
@@ -97,6 +81,9 @@ impl<'a> Watcher<'a> {
             );
             if let Some(help) = help {
                 line.push_str(&format!("\n{} {help}", verb("help", &|text| paint.cyan(text))));
+            }
+            if let Some(log) = log {
+                line.push_str(&format!("\n{} {}", verb("log", &|text| paint.dim(text)), log.display()));
             }
             return Some(line);
         }
@@ -137,10 +124,10 @@ impl<'a> Watcher<'a> {
                     paint.dim(&format!("({details})"))
                 )
             }
-            Event::InstanceRestored { instance } => {
+            Event::InstanceRestored { instance } if self.few => {
                 format!("{} {}", verb("restored", &|text| paint.dim(text)), paint.dim(instance))
             }
-            Event::InstanceShared { instance, with } => {
+            Event::InstanceShared { instance, with } if self.few => {
                 format!(
                     "{} {instance} {}",
                     verb("shared", &|text| paint.dim(text)),
@@ -161,31 +148,5 @@ impl<'a> Watcher<'a> {
             }
             _ => return None,
         })
-    }
-
-    /// What went wrong, once more, when all lines have scrolled by: failures with their logs, and warnings.
-    pub(crate) fn troubles(&self) -> Vec<String> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let paint = self.terminal.err;
-        let mut lines = Vec::new();
-        if !seen.warnings.is_empty() {
-            lines.push(format!("{}:", paint.yellow("warnings")));
-            lines.extend(seen.warnings.iter().map(|warning| format!("  {warning}")));
-        }
-        if !seen.failures.is_empty() {
-            lines.push(format!("{}:", paint.red("failed")));
-        }
-        for failure in &seen.failures {
-            if let Event::InstanceFailed {
-                instance, message, log, ..
-            } = failure
-            {
-                lines.push(format!("  {}: {message}", paint.bold(instance)));
-                if let Some(log) = log {
-                    lines.push(format!("    log: {}", log.display()));
-                }
-            }
-        }
-        lines
     }
 }

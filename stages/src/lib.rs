@@ -8,6 +8,7 @@ pub mod decode;
 pub mod device;
 pub mod encoder;
 pub mod evaluate;
+pub mod generate;
 pub mod load;
 pub mod loss;
 mod mapped;
@@ -32,6 +33,7 @@ use nerpipe_engine::Registry;
 /// The kinds of stages that a manifest can name.
 pub fn registry() -> Registry {
     Registry::default()
+        .with(generate::Generate)
         .with(load::Load)
         .with(encoder::Encoder)
         .with(tokenize::Tokenize)

@@ -2,4 +2,8 @@
 
 mod errors;
 mod help;
+mod pipeline;
+mod plan;
 mod project;
+mod run;
+mod show;

@@ -58,7 +58,7 @@ impl Project {
         project.write(
             "m.yaml",
             "name: toy
-vars: {limit: 100}
+vars: {limit: null}
 stages:
   corpus:
     kind: load

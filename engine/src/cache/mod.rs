@@ -1,6 +1,6 @@
 //! The cache: what is known of finished instances, and the bytes they made.
 //!
-//! Two stores that know nothing of each other: [`records`] by fingerprint and [`objects`] by digest. A record is written
+//! Two stores that know nothing of each other: `records` by fingerprint and `objects` by digest. A record is written
 //! last, so without it nothing happened; and it outlives its bytes: a record whose objects are gone still says what the
 //! digests are, which is all that a stage downstream needs to be judged.
 //!
@@ -37,7 +37,7 @@ pub(crate) use records::{Pasts, StepRecord};
 
 use crate::artifact::{Artifact, Input};
 use crate::digest::Digest;
-use crate::files::{self, FileError};
+use crate::files::{self, Durability, FileError};
 use crate::fingerprint::Fingerprint;
 use stat::StatCache;
 
@@ -88,7 +88,7 @@ impl Cache {
         files::create_folder(&host)?;
         let tag = root.join("CACHEDIR.TAG");
         if !tag.exists() {
-            files::write_atomically(&tag, TAG.as_bytes())?;
+            files::write_atomically(&tag, TAG.as_bytes(), Durability::Cached)?;
         }
         let objects = Objects::new(folder.join("objects"));
         let stat = StatCache::load(host.join("stat"))?;

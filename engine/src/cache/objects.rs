@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::digest::{Digest, copy_hashing};
-use crate::files::{self, FileError};
+use crate::files::{self, Durability, FileError};
 
 /// The store of bytes.
 pub struct Objects {
@@ -68,15 +68,15 @@ impl Objects {
         }
     }
 
-    /// Takes a finished file into the store: hashed, synced, made read-only and renamed to its place. `path` is gone
+    /// Takes a finished file into the store: hashed, synced if that is asked for, made read-only and renamed to its place. `path` is gone
     /// afterwards; it must be on the cache's file system, as everything under its staging folder is.
     ///
     /// # Errors
     /// If the file cannot be read, synced or moved.
-    pub fn adopt(&self, path: &Path) -> Result<(Digest, u64), FileError> {
+    pub(crate) fn adopt(&self, path: &Path, durability: Durability) -> Result<(Digest, u64), FileError> {
         let mut file = File::open(path).map_err(FileError::of("open", path))?;
         let (digest, size) = copy_hashing(&mut file, &mut std::io::sink()).map_err(FileError::of("read", path))?;
-        file.sync_all().map_err(FileError::of("sync", path))?;
+        durability.apply(&file).map_err(FileError::of("sync", path))?;
         files::set_mode(path, 0o444)?;
         let place = self.path(&digest);
         if let Some(folder) = place.parent() {
@@ -107,7 +107,7 @@ mod tests {
     fn adopt(folder: &Path, objects: &Objects, content: &str) -> Digest {
         let path = folder.join("staged");
         fs::write(&path, content).unwrap();
-        objects.adopt(&path).unwrap().0
+        objects.adopt(&path, Durability::Synced).unwrap().0
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use super::Cache;
 use crate::artifact::{Artifact, ArtifactFile};
 use crate::digest::Digest;
-use crate::files::{self, FileError};
+use crate::files::{self, Durability, FileError};
 use crate::fingerprint::{Document, Fingerprint, StepDocument};
 
 /// What the cache knows of one finished instance.
@@ -141,7 +142,8 @@ impl Cache {
 
     /// Writes a record. Until then the instance has not happened.
     pub(crate) fn write_record(&self, record: &Record) -> Result<(), FileError> {
-        write(&self.place("records", &record.fingerprint), record)
+        let durability = Durability::after(Duration::from_secs_f64(record.seconds.max(0.0)));
+        write(&self.place("records", &record.fingerprint), record, durability)
     }
 
     /// The record of a step.
@@ -150,8 +152,13 @@ impl Cache {
     }
 
     /// Writes the record of a step.
-    pub(crate) fn write_step_record(&self, fingerprint: &Fingerprint, record: &StepRecord) -> Result<(), FileError> {
-        write(&self.place("steps", fingerprint), record)
+    pub(crate) fn write_step_record(
+        &self,
+        fingerprint: &Fingerprint,
+        record: &StepRecord,
+        durability: Durability,
+    ) -> Result<(), FileError> {
+        write(&self.place("steps", fingerprint), record, durability)
     }
 
     /// What the instances of `stage` of `manifest` were last.
@@ -203,16 +210,16 @@ impl Cache {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &std::path::Path) -> Result<Option<T>, FileError> {
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
     let bytes = files::read_if_exists(path)?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
-fn write<T: Serialize>(path: &std::path::Path, value: &T) -> Result<(), FileError> {
+fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), FileError> {
     if let Some(folder) = path.parent() {
         files::create_folder(folder)?;
     }
-    files::write_atomically(path, &to_json(value))
+    files::write_atomically(path, &to_json(value), durability)
 }
 
 fn to_json<T: Serialize>(value: &T) -> Vec<u8> {

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::digest::Digest;
-use crate::files::{self, FileError};
+use crate::files::{self, Durability, FileError};
 
 /// How old a file's times must be before they can be trusted to change with its bytes.
 const YOUNGEST: Duration = Duration::from_secs(2);
@@ -88,7 +88,7 @@ impl StatCache {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{device} {inode} {size} {modified} {changed} {digest}");
         }
-        files::write_atomically(&self.path, text.as_bytes())?;
+        files::write_atomically(&self.path, text.as_bytes(), Durability::Cached)?;
         entries.changed = false;
         Ok(())
     }

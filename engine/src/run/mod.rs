@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::cache::{Cache, StepCounts};
 use crate::event::Event;
+use crate::fingerprint::Fingerprint;
 use crate::graph::Graph;
 use crate::kind::{Registry, StageError};
 
@@ -120,6 +121,8 @@ pub struct InstanceSummary {
     pub error: Option<StageError>,
     /// The one that failed, if this one is blocked; the one that stands for it, if it is shared.
     pub because_of: Option<String>,
+    /// The fingerprint of its record, if it has one of its own.
+    pub fingerprint: Option<Fingerprint>,
     /// How long it took when it executed, in seconds; of a restored one, the earlier execution.
     pub seconds: Option<f64>,
     /// The most memory it held, in bytes, if it ran as a process of its own.

@@ -514,6 +514,12 @@ impl<'a> Scheduler<'a> {
                 State::Waiting | State::Unneeded | State::Failed | State::Blocked => {}
             }
         }
+        // Those it stands for made something else too.
+        for sharer in 0..self.slots.len() {
+            if self.slots[sharer].shares == Some(number) && self.slots[sharer].state == State::Done {
+                self.make_ready(sharer);
+            }
+        }
     }
 
     fn publish(&mut self, number: usize, made: &Made) {
@@ -559,7 +565,8 @@ impl<'a> Scheduler<'a> {
 
     fn fail(&mut self, number: usize, error: StageError) {
         self.slots[number].state = State::Failed;
-        if error.cancelled {
+        // A stage that somebody else stopped has failed.
+        if error.cancelled && self.options.cancel.load(Ordering::Relaxed) {
             self.slots[number].outcome = Some(Outcome::Stopped);
             self.stopping = true;
             return;
@@ -667,6 +674,7 @@ impl<'a> Scheduler<'a> {
                 outcome,
                 error: slot.error.clone(),
                 because_of: because_of.map(|number| self.names[number].clone()),
+                fingerprint: own.map(|record| record.fingerprint),
                 seconds: own.map(|record| record.seconds),
                 peak_memory: own.and_then(|record| record.peak_memory),
                 notes: own.map(|record| record.notes.clone()).unwrap_or_default(),

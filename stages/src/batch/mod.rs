@@ -14,6 +14,8 @@
 mod collate;
 mod gold;
 mod prompt;
+#[cfg(test)]
+mod tests;
 
 pub use collate::{Collated, Collator, Lost, LostReason, Markers, TypeReader};
 pub use prompt::Passes;

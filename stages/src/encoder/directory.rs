@@ -12,13 +12,11 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use super::bert::Sizes;
-use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, tokenizer_config, write, write_json};
+use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, WEIGHTS, tokenizer_config, write, write_json};
 use crate::mapped::map_file;
 use crate::tokenizer::TextTokenizer;
 use crate::wordpiece;
 
-/// The vocabulary of older directories, which have no tokenizer.json.
-const VOCABULARY: &str = "vocab.txt";
 /// How many wrong tensors an error names.
 const SHOWN_TENSORS: usize = 5;
 
@@ -92,6 +90,7 @@ fn tokenizer(files: &[InputFile]) -> Result<(Vec<u8>, Option<Value>), StageError
         let bytes = std::fs::read(&file.path).map_err(|error| cannot_read(file, error))?;
         return Ok((bytes, settings));
     }
+    // Older directories have a vocabulary in place of a tokenizer.
     let Some(file) = find(VOCABULARY) else {
         return Err(StageError::new(format!(
             "the encoder's directory has neither `{TOKENIZER}` nor `{VOCABULARY}`"

@@ -1,8 +1,8 @@
 //! The kind `encoder`: a pretrained encoder from a directory, or one with random weights.
 //!
 //! Produces an `encoder`: `config.json`, `model.safetensors` (32-bit floats, Hugging Face's tensor names without a
-//! prefix), `tokenizer.json` and `tokenizer_config.json`. Each is a part of its own, so that new weights never tokenize
-//! anything again.
+//! prefix), `tokenizer.json` and `tokenizer_config.json`, and `vocab.txt` with random weights. Each is a part of its own,
+//! so that new weights never tokenize anything again.
 //!
 //! `source` is the word `random` or a directory as Hugging Face users keep them. The tokenizer of a random encoder is a
 //! WordPiece one: its `vocabulary` is a file with one subword a line, or `vocabulary_size` subwords are trained on the
@@ -29,6 +29,9 @@ pub const WEIGHTS: &str = "model.safetensors";
 pub const TOKENIZER: &str = "tokenizer.json";
 /// The file that tells Hugging Face users how to load the tokenizer.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
+/// The file of a WordPiece vocabulary, one subword a line.
+pub const VOCABULARY: &str = "vocab.txt";
 
 /// The word that asks for random weights.
 const RANDOM: &str = "random";
@@ -143,7 +146,9 @@ impl Kind for Encoder {
             directory_files(&written)?
         };
         let trains = settings.vocabulary_size.is_some();
-        let resolved = Resolved::new(&settings)?.makes([CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG]);
+        let parts = [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG].into_iter();
+        let random = settings.source.is_none();
+        let resolved = Resolved::new(&settings)?.makes(parts.chain(random.then_some(VOCABULARY)));
         Ok(if trains {
             resolved.reads(CORPUS.0, [CORPUS.1])
         } else {
@@ -356,7 +361,7 @@ mod tests {
         .unwrap();
         assert_eq!(short.settings, long.settings);
         assert!(short.settings["source"].is_null() && short.reads.is_empty());
-        assert_eq!(short.parts, [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG]);
+        assert_eq!(short.parts, [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY]);
     }
 
     #[test]
@@ -398,7 +403,7 @@ mod tests {
     fn a_random_encoder_is_a_directory_that_can_be_taken() {
         let bench = Bench::new();
         let made = random(&bench, json!({"seed": 3}));
-        assert_eq!(made.names(), [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG]);
+        assert_eq!(made.names(), [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY]);
         assert_eq!(
             made.artifact,
             random(&bench, json!({"seed": 3})).artifact,
@@ -411,7 +416,11 @@ mod tests {
             bench.write(&format!("models/mini/{name}"), std::fs::read(made.path(name)).unwrap());
         }
         let taken = bench.run(&Encoder, json!({"source": "models/mini"})).unwrap();
-        assert_eq!(taken.artifact, made.artifact);
+        assert_eq!(taken.names(), [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG]);
+        for part in taken.names() {
+            let digest = |made: &Made| made.input.part(part).unwrap().digest;
+            assert_eq!(digest(&taken), digest(&made), "{part}");
+        }
 
         // An older directory has a vocabulary in place of a tokenizer.
         std::fs::remove_file(bench.project().join("models/mini/tokenizer.json")).unwrap();

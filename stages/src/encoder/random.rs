@@ -13,14 +13,11 @@ use safetensors::tensor::View;
 use serde_json::{Value, json};
 
 use super::bert::Sizes;
-use super::{CONFIG, CORPUS, Settings, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, tokenizer_config, write_json};
+use super::{CONFIG, CORPUS, Settings, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, WEIGHTS, tokenizer_config, write_json};
 use crate::corpus;
 use crate::rng::Rng;
 use crate::tokenizer::TextTokenizer;
 use crate::wordpiece::{self, WordCounter, WordCounts};
-
-/// The file that the step which trains a vocabulary writes.
-const VOCABULARY: &str = "vocab.txt";
 
 /// Writes the artifact.
 pub(super) fn make(ctx: &Context, settings: &Settings) -> Result<(), StageError> {
@@ -61,11 +58,17 @@ pub(super) fn make(ctx: &Context, settings: &Settings) -> Result<(), StageError>
         &sizes.config(pad, settings.dropout.unwrap_or(0.1), initializer_range),
     )?;
     write_json(ctx, TOKENIZER, &json)?;
+    super::write(&ctx.out(VOCABULARY)?, lines(&vocabulary).as_bytes())?;
     let mut tokenizer_settings = tokenizer_config(&tokenizer, sizes.max_position_embeddings);
     tokenizer_settings["do_lower_case"] = Value::from(options.lowercase);
     write_json(ctx, TOKENIZER_CONFIG, &tokenizer_settings)?;
     ctx.note("vocabulary", Value::from(vocabulary.len()));
     Ok(())
+}
+
+/// A vocabulary as a file: one subword a line.
+fn lines(vocabulary: &[String]) -> String {
+    vocabulary.iter().map(|token| format!("{token}\n")).collect()
 }
 
 fn vocabulary_file(ctx: &Context) -> Result<Vec<String>, StageError> {
@@ -98,8 +101,7 @@ fn trained_vocabulary(ctx: &Context, size: usize, options: wordpiece::Options) -
         let counts = count_words(&part.files, options)?;
         let vocabulary = wordpiece::train(&counts, size);
         let path = out.join(VOCABULARY);
-        let text: String = vocabulary.iter().map(|token| format!("{token}\n")).collect();
-        super::write(&path, text.as_bytes())?;
+        super::write(&path, lines(&vocabulary).as_bytes())?;
         Ok(json!({ "subwords": vocabulary.len(), "words": counts.len() }))
     })?;
     let trained = output.value["subwords"].as_u64().unwrap_or(0);

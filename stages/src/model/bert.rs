@@ -189,7 +189,12 @@ impl EncoderInput {
 ///
 /// # Shapes
 /// input [B, L] → [B·L, H]
-pub(super) fn forward(config: &BertConfig, weights: View<'_>, input: &EncoderInput, dropout: Option<&Dropout>) -> Tensor<2> {
+pub(super) fn forward(
+    config: &BertConfig,
+    weights: View<'_>,
+    input: &EncoderInput,
+    dropout: Option<&Dropout>,
+) -> Tensor<2> {
     let device = weights.device();
     let keep_out = ops::removal(&input.mask, [input.rows, 1, 1, input.length], &device);
     let mut hidden = embeddings(config, &weights.at("embeddings"), input, &device, dropout);

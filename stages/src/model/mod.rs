@@ -1,6 +1,6 @@
 //! [`Recognizer`]: the four systems as one model.
 //!
-//! Text and types become vectors, their cosines are scores ([`spans`](self)). A bi-encoder reads types with an encoder of their own, a
+//! Text and types become vectors, their cosines are scores. A bi-encoder reads types with an encoder of their own, a
 //! cross-encoder reads them in the text's prompt; everything else is shared.
 //!
 //! # Shapes
@@ -24,6 +24,8 @@ mod dropout;
 mod init;
 pub(crate) mod ops;
 mod spans;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use bert::{BertConfig, BertConfigError, EncoderInput};

@@ -165,6 +165,16 @@ impl Setting<'_> {
         collated
     }
 
+    /// Weights of the losses of starts, ends and spans.
+    pub(super) fn weights(&self) -> [f64; 3] {
+        let config = &self.config;
+        [
+            config.start_loss_weight,
+            config.end_loss_weight,
+            config.span_loss_weight,
+        ]
+    }
+
     /// What our own default would list, but for the snapping of golds, which the fixtures do not know.
     pub(super) fn sparse(&self) -> Parity {
         Parity {

@@ -243,7 +243,10 @@ fn by_confidence(candidates: &[Candidate], threshold: Option<f64>, first_span: &
     passing.sort_by(|a, b| confidence(b.logit).total_cmp(&confidence(a.logit)));
     let mut kept: Vec<Candidate> = Vec::new();
     for candidate in passing {
-        if kept.iter().all(|other| candidate.end < other.start || other.end < candidate.start) {
+        if kept
+            .iter()
+            .all(|other| candidate.end < other.start || other.end < candidate.start)
+        {
             kept.push(candidate);
         }
     }

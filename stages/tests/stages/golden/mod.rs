@@ -279,14 +279,14 @@ impl Findings {
             let allowed = tolerance.absolute + tolerance.relative * expected.abs();
             let gap = (got - expected).abs();
             let share = if gap == 0.0 { 0.0 } else { gap / allowed };
-            // Not `>` alone: a NaN must count as the worst.
-            if !(share <= worst) {
+            // A NaN counts as the worst.
+            if share > worst || share.is_nan() {
                 (worst, place) = (share, i);
             }
         }
         let used = self.used.entry(kind).or_default();
         *used = used.max(worst);
-        if !(worst <= 1.0) {
+        if worst > 1.0 || worst.is_nan() {
             let (got, expected) = (got[place], expected[place]);
             self.problems.push(format!(
                 "{what}: [{place}] is {got}, expected {expected}: {worst:.2} of the tolerance"

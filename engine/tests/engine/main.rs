@@ -1,0 +1,15 @@
+//! The engine from a manifest to finished artifacts, with toy kinds that count what ran.
+
+mod crash;
+mod cutoff;
+mod damage;
+mod failures;
+mod incremental;
+mod jobs;
+mod plans;
+mod project;
+mod publish;
+mod speed;
+mod steps;
+mod together;
+mod toy;
