@@ -364,12 +364,11 @@ pub(crate) fn interpolate(value: &Value, scope: &dyn Scope) -> Result<Option<Val
     if bad.is_empty() { Ok(Some(done)) } else { Err(bad) }
 }
 
+/// Takes the path of a string and the template it holds.
+pub(crate) type TemplateVisitor<'a> = dyn FnMut(&[String], Result<Template, BadReference>) + 'a;
+
 /// Calls `visit` with every template in `value` and its path; strings that are no templates are reported as errors.
-pub(crate) fn visit_templates(
-    value: &Value,
-    path: &mut Vec<String>,
-    visit: &mut dyn FnMut(&[String], Result<Template, BadReference>),
-) {
+pub(crate) fn visit_templates(value: &Value, path: &mut Vec<String>, visit: &mut TemplateVisitor<'_>) {
     match value {
         Value::String(text) if text.contains("${") => visit(path, Template::parse(text)),
         Value::Array(items) => {

@@ -441,7 +441,7 @@ mod tests {
     }
 
     const LINES: [&str; 3] = [
-        r#"{"id": "a", "text": "New ​ Yorks .", "tokens": ["New", "​", "Yorks", "."], "token_spans": [{"start": 0, "end": 3, "label": "city"}]}"#,
+        r#"{"id": "a", "text": "New \u200b Yorks .", "tokens": ["New", "\u200b", "Yorks", "."], "token_spans": [{"start": 0, "end": 3, "label": "city"}]}"#,
         r#"{"id": "b", "text": "東京", "tokens": ["東京"], "token_spans": [{"start": 0, "end": 1, "label": "City"}]}"#,
         r#"{"id": "c", "text": "new .", "tokens": ["new", "."], "token_spans": []}"#,
     ];

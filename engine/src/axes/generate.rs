@@ -66,7 +66,7 @@ fn range(argument: &Value) -> Result<Vec<AxisValue>, String> {
     let places = [from, to, step].map(decimal_places).into_iter().max().unwrap_or(0);
     let units = |number: &Number| -> Result<i64, String> {
         let scaled = number.as_f64().unwrap_or(f64::NAN) * 10f64.powi(places);
-        if places > 12 || !(scaled.abs() < 9e15) {
+        if places > 12 || scaled.is_nan() || scaled.abs() >= 9e15 {
             return Err(format!("`{number}` is out of the reach of `$range`"));
         }
         Ok(scaled.round() as i64)

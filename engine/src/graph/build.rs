@@ -120,6 +120,9 @@ struct Written {
     assigned: Vec<usize>,
 }
 
+/// What the settings of an instance are resolved from: its axes' values, and the instances at its ports.
+type ResolvedFrom = (Vec<Option<usize>>, Vec<usize>);
+
 impl<'a> Builder<'a> {
     fn expand(&mut self, name: &'a str, kind: &dyn Kind) {
         let manifest = self.manifest;
@@ -129,7 +132,7 @@ impl<'a> Builder<'a> {
         let own_axes = own_axes(manifest, name, stage);
 
         let mut written: HashMap<Vec<Option<usize>>, Option<Rc<Written>>> = HashMap::new();
-        let mut resolved: HashMap<(Vec<Option<usize>>, Vec<usize>), Option<Rc<Resolved>>> = HashMap::new();
+        let mut resolved: HashMap<ResolvedFrom, Option<Rc<Resolved>>> = HashMap::new();
         let mut numbers: HashMap<Point, (usize, Vec<usize>)> = HashMap::new();
         let mut of_cell = Vec::with_capacity(manifest.sweep.cells.len());
         for (index, cell) in manifest.sweep.cells.iter().enumerate() {

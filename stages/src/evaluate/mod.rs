@@ -323,7 +323,7 @@ impl Scorer {
         let config = checkpoint.config.clone();
         let types = match &checkpoint.type_encoder {
             Some(encoder) => TypeReader::Apart {
-                special: open_tokenizer(model, "type_tokenizer.json")?.special().clone(),
+                special: *open_tokenizer(model, "type_tokenizer.json")?.special(),
                 window: encoder.max_position_embeddings,
             },
             None => TypeReader::Prompt(Markers {
@@ -335,7 +335,7 @@ impl Scorer {
                 },
             }),
         };
-        let collator = Collator::new(config.clone(), tokenizer.special().clone(), types);
+        let collator = Collator::new(config.clone(), *tokenizer.special(), types);
         let recognizer = Recognizer::new(
             config,
             checkpoint.token_encoder,

@@ -117,7 +117,7 @@ impl BertConfig {
                 });
             }
         }
-        if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
+        if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             return Err(BertConfigError::Heads {
                 hidden: config.hidden_size,
                 heads: config.num_attention_heads,

@@ -96,16 +96,16 @@ impl TrainingData {
         let types = match (&self.markers, &self.type_tokenizer, &self.type_encoder) {
             (Some((markers, _)), _, _) => TypeReader::Prompt(*markers),
             (None, Some(tokenizer), Some(encoder)) => TypeReader::Apart {
-                special: tokenizer.special().clone(),
+                special: *tokenizer.special(),
                 window: encoder.max_position_embeddings,
             },
             // Unreachable by `open`: a recognizer has either markers or a type encoder.
             (None, _, _) => TypeReader::Apart {
-                special: self.tokenizer.special().clone(),
+                special: *self.tokenizer.special(),
                 window: 0,
             },
         };
-        Collator::new(settings.recognizer(), self.tokenizer.special().clone(), types)
+        Collator::new(settings.recognizer(), *self.tokenizer.special(), types)
     }
 
     /// The untrained model: pretrained (or random) encoders, marker rows, and heads with their start values.

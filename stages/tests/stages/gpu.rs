@@ -23,11 +23,19 @@ fn prepared() -> (Bench, Made, Made) {
     let bench = Bench::new();
     let samples: Value =
         serde_json::from_slice(&std::fs::read(golden().join("samples.json")).expect("samples.json")).expect("JSON");
-    let lines: Vec<String> = samples["train"].as_array().expect("a list").iter().map(Value::to_string).collect();
+    let lines: Vec<String> = samples["train"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(Value::to_string)
+        .collect();
     bench.write("train.jsonl", lines.join("\n"));
     let corpus = bench.run(&Load, json!({"train": "train.jsonl"})).expect("loaded");
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
-        bench.write(&format!("encoder/{file}"), std::fs::read(golden().join("encoder").join(file)).expect(file));
+        bench.write(
+            &format!("encoder/{file}"),
+            std::fs::read(golden().join("encoder").join(file)).expect(file),
+        );
     }
     let encoder = bench.run(&Encoder, json!({"source": "encoder"})).expect("read");
     let bench = bench.input("corpus", &corpus).input("tokenizer", &encoder);
@@ -37,7 +45,9 @@ fn prepared() -> (Bench, Made, Made) {
 
 fn losses(model: &Made) -> Vec<f64> {
     let lines = model.text("training_log.jsonl");
-    let steps = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let steps = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     steps.filter_map(|line| line["loss"].as_f64()).collect()
 }
 
@@ -56,7 +66,10 @@ fn gpu_trainings_agree_with_the_cpu() {
         });
         let train = |device: &str| {
             let (bench, tokens, encoder) = prepared();
-            let bench = bench.input("tokens", &tokens).input("token_encoder", &encoder).input("type_encoder", &encoder);
+            let bench = bench
+                .input("tokens", &tokens)
+                .input("token_encoder", &encoder)
+                .input("type_encoder", &encoder);
             let bench = bench.device(device);
             let model = bench.run(&Train, settings.clone()).expect(device);
             let weights = read_safetensors(model.path("model.safetensors")).expect("weights");
@@ -66,7 +79,10 @@ fn gpu_trainings_agree_with_the_cpu() {
         assert_eq!((cpu_losses.len(), gpu_losses.len()), (4, 4));
         for (step, (cpu, gpu)) in cpu_losses.iter().zip(&gpu_losses).enumerate() {
             let gap = (cpu - gpu).abs() / cpu.abs();
-            assert!(gap < TOLERANCE, "{architecture} {loss}, step {step}: {cpu} on the CPU, {gpu} on wgpu");
+            assert!(
+                gap < TOLERANCE,
+                "{architecture} {loss}, step {step}: {cpu} on the CPU, {gpu} on wgpu"
+            );
         }
         let mut worst = (0f64, String::new());
         for (a, b) in cpu.iter().zip(&gpu) {
@@ -78,6 +94,9 @@ fn gpu_trainings_agree_with_the_cpu() {
                 }
             }
         }
-        println!("{architecture} {loss}: losses {gpu_losses:?}, largest gap of a weight {:.1e} ({})", worst.0, worst.1);
+        println!(
+            "{architecture} {loss}: losses {gpu_losses:?}, largest gap of a weight {:.1e} ({})",
+            worst.0, worst.1
+        );
     }
 }

@@ -1,5 +1,10 @@
 //! Drives the stages as a run does, and holds the models against the reference's fixtures.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "tests say what they measured and how much they compared"
+)]
+
 mod golden;
 #[cfg(feature = "wgpu")]
 mod gpu;

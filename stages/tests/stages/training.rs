@@ -1,8 +1,11 @@
 //! Every system learns a few sentences by heart, through all of load, encoder, tokenize, train and evaluate.
 
+use std::path::Path;
+
 use nerpipe_engine::testing::{Bench, Made};
 use nerpipe_stages::encoder::Encoder;
 use nerpipe_stages::evaluate::Evaluate;
+use nerpipe_stages::generate::Generate;
 use nerpipe_stages::load::Load;
 use nerpipe_stages::tokenize::Tokenize;
 use nerpipe_stages::train::Train;
@@ -271,4 +274,43 @@ fn another_threshold_costs_no_forward_pass() {
         .err()
         .expect("another kind of threshold");
     assert!(error.message.contains("cls"), "{error}");
+}
+
+/// A control: what is learned from shuffled labels has nothing to do with labels, so a system that still scored would have found
+/// a leak. (With the right labels the same training scores several times as much.)
+#[test]
+fn shuffled_labels_teach_nothing() {
+    let bench = Bench::new();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/sample");
+    for file in ["grammar.yaml", "vocab.txt"] {
+        bench.write(file, std::fs::read(data.join(file)).expect(file));
+    }
+    let encoder = json!({"source": "random", "vocabulary": "vocab.txt", "lowercase": false, "hidden_size": 64, "layers": 2,
+        "heads": 4, "max_position_embeddings": 128, "initializer_range": 0.08, "dropout": 0.0});
+    let encoder = bench.run(&Encoder, encoder).expect("made");
+    let f1 = |shuffle: bool| {
+        let corpus =
+            json!({"grammar": "grammar.yaml", "train": 200, "validation": 1, "test": 16, "shuffle_labels": shuffle});
+        let corpus = bench.run(&Generate, corpus).expect("generated");
+        let bench = Bench::new().input("corpus", &corpus).input("tokenizer", &encoder);
+        let tokens = bench.run(&Tokenize, json!({"formats": ["tokens"]})).expect("tokenized");
+        let bench = bench
+            .input("tokens", &tokens)
+            .input("token_encoder", &encoder)
+            .input("type_encoder", &encoder);
+        let more = json!({"max_steps": 250, "max_seq_length": 128, "max_span_length": 12, "learning_rate": 1e-3,
+            "per_device_train_batch_size": 8, "batch_types": "all", "type_order": "sorted", "linear_hidden_size": 64});
+        let model = bench
+            .run(&Train, settings("bi_encoder", "contrastive", more))
+            .expect("trained");
+        let bench = bench.input("model", &model);
+        let scores = bench.run(&Evaluate, json!({})).expect("evaluated");
+        scores.json("metrics.json")["results"][0]["files"]["seen"]["micro"]["f1"]
+            .as_f64()
+            .expect("a number")
+    };
+    let (right, wrong) = (f1(false), f1(true));
+    println!("micro F1 on seen templates: {right:.3} with the right labels, {wrong:.3} with shuffled ones");
+    assert!(wrong <= 0.10, "{wrong}");
+    assert!(right > 2.0 * wrong, "{right} is not much more than {wrong}");
 }
