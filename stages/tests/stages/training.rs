@@ -234,8 +234,7 @@ fn a_corpus_without_entities_is_an_error() {
         .input("type_encoder", &encoder);
     let error = bench
         .run(&Train, settings("bi_encoder", "bce", json!({})))
-        .err()
-        .expect("nothing to learn");
+        .expect_err("nothing to learn");
     assert!(error.message.contains("no entity"), "{error}");
 }
 
@@ -271,8 +270,7 @@ fn another_threshold_costs_no_forward_pass() {
     assert!(predicted(0) >= predicted(1) && predicted(1) >= predicted(2));
     let error = bench
         .run(&Evaluate, json!({"thresholds": ["cls"]}))
-        .err()
-        .expect("another kind of threshold");
+        .expect_err("another kind of threshold");
     assert!(error.message.contains("cls"), "{error}");
 }
 

@@ -128,7 +128,7 @@ pub(super) struct Setting<'a> {
 
 impl Setting<'_> {
     pub(super) fn collator(&self, parity: Parity) -> Collator {
-        let special = self.golden.tokenizer("encoder").special().clone();
+        let special = *self.golden.tokenizer("encoder").special();
         Collator::new(self.config.clone(), special, self.golden.type_reader(&self.config)).with_parity(parity)
     }
 

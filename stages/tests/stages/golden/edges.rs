@@ -79,9 +79,9 @@ fn check(golden: &Golden, edges: &Edges, edge: &Edge, outcome: &Outcome, finding
         &keys,
         arrangement(&outcome.arch, &outcome.format, &outcome.loss_masking, window),
     );
-    let special = golden.tokenizer("encoder").special().clone();
-    let collator = Collator::new(config.clone(), special.clone(), golden.type_reader(&config))
-        .with_parity(parity(&outcome.variant));
+    let special = *golden.tokenizer("encoder").special();
+    let collator =
+        Collator::new(config.clone(), special, golden.type_reader(&config)).with_parity(parity(&outcome.variant));
     let split = golden.split(std::slice::from_ref(&edge.sample), config.annotation_format);
     let index = |name: &String| split.labels().index(name).expect("a type of the sample");
     let types: Vec<u32> = edge.types.iter().map(index).collect();

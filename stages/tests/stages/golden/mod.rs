@@ -84,7 +84,7 @@ impl Golden {
     fn type_reader(&self, config: &RecognizerConfig) -> TypeReader {
         if config.is_bi_encoder() {
             TypeReader::Apart {
-                special: self.tokenizer("type_encoder").special().clone(),
+                special: *self.tokenizer("type_encoder").special(),
                 window: self.encoder("type_encoder").max_position_embeddings,
             }
         } else {
