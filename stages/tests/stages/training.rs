@@ -275,7 +275,8 @@ fn another_threshold_costs_no_forward_pass() {
 }
 
 /// A control: what is learned from shuffled labels has nothing to do with labels, so a system that still scored would have found
-/// a leak. (With the right labels the same training scores several times as much.)
+/// a leak. The settings are those of `pipelines/all_encoders.yaml`, which `cargo xtask end-to-end` holds to .80 with the right
+/// labels and more steps.
 #[test]
 fn shuffled_labels_teach_nothing() {
     let bench = Bench::new();
@@ -283,32 +284,26 @@ fn shuffled_labels_teach_nothing() {
     for file in ["grammar.yaml", "vocab.txt"] {
         bench.write(file, std::fs::read(data.join(file)).expect(file));
     }
-    let encoder = json!({"source": "random", "vocabulary": "vocab.txt", "lowercase": false, "hidden_size": 64, "layers": 2,
-        "heads": 4, "max_position_embeddings": 128, "initializer_range": 0.08, "dropout": 0.0});
+    let encoder = json!({"source": "random", "vocabulary": "vocab.txt", "lowercase": false, "hidden_size": 128, "layers": 2,
+        "heads": 4, "max_position_embeddings": 256, "initializer_range": 0.08, "dropout": 0.0});
     let encoder = bench.run(&Encoder, encoder).expect("made");
-    let f1 = |shuffle: bool| {
-        let corpus =
-            json!({"grammar": "grammar.yaml", "train": 200, "validation": 1, "test": 16, "shuffle_labels": shuffle});
-        let corpus = bench.run(&Generate, corpus).expect("generated");
-        let bench = Bench::new().input("corpus", &corpus).input("tokenizer", &encoder);
-        let tokens = bench.run(&Tokenize, json!({"formats": ["tokens"]})).expect("tokenized");
-        let bench = bench
-            .input("tokens", &tokens)
-            .input("token_encoder", &encoder)
-            .input("type_encoder", &encoder);
-        let more = json!({"max_steps": 250, "max_seq_length": 128, "max_span_length": 12, "learning_rate": 1e-3,
-            "per_device_train_batch_size": 8, "batch_types": "all", "type_order": "sorted", "linear_hidden_size": 64});
-        let model = bench
-            .run(&Train, settings("bi_encoder", "contrastive", more))
-            .expect("trained");
-        let bench = bench.input("model", &model);
-        let scores = bench.run(&Evaluate, json!({})).expect("evaluated");
-        scores.json("metrics.json")["results"][0]["files"]["seen"]["micro"]["f1"]
-            .as_f64()
-            .expect("a number")
-    };
-    let (right, wrong) = (f1(false), f1(true));
-    println!("micro F1 on seen templates: {right:.3} with the right labels, {wrong:.3} with shuffled ones");
-    assert!(wrong <= 0.10, "{wrong}");
-    assert!(right > 2.0 * wrong, "{right} is not much more than {wrong}");
+    let corpus = json!({"grammar": "grammar.yaml", "train": 504, "validation": 1, "test": 24, "shuffle_labels": true});
+    let corpus = bench.run(&Generate, corpus).expect("generated");
+    let bench = Bench::new().input("corpus", &corpus).input("tokenizer", &encoder);
+    let tokens = bench.run(&Tokenize, json!({"formats": ["tokens"]})).expect("tokenized");
+    let bench = bench
+        .input("tokens", &tokens)
+        .input("token_encoder", &encoder)
+        .input("type_encoder", &encoder);
+    let more = json!({"max_steps": 200, "warmup_steps": 60, "max_seq_length": 256, "max_span_length": 12,
+        "learning_rate": 1e-3, "adam_beta2": 0.98, "per_device_train_batch_size": 16, "batch_types": "all",
+        "type_order": "sorted", "type_encoder_pooling": "mean", "linear_hidden_size": 128});
+    let model = bench
+        .run(&Train, settings("bi_encoder", "contrastive", more))
+        .expect("trained");
+    let bench = bench.input("model", &model);
+    let scores = bench.run(&Evaluate, json!({})).expect("evaluated");
+    let f1 = &scores.json("metrics.json")["results"][0]["micro"]["f1"];
+    println!("micro F1 after training on shuffled labels: {f1}");
+    assert!(f1.as_f64().expect("a number") <= 0.10, "{f1}");
 }
