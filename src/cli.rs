@@ -1,10 +1,14 @@
-//! The command line. The doc comments here are the help texts.
+//! The command line: the verbs and what they share. Doc comments are the help texts; the arguments of a verb are in its own
+//! file.
 
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand};
-use nerpipe_stages::device::DeviceChoice;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::commands::{exec, plan, run, show};
+use crate::exit::{Error, Exit};
+use crate::terminal::Terminal;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -34,14 +38,39 @@ Exit codes: 0 done, 1 an instance failed, 2 wrong command line, 3 wrong manifest
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run what is missing, publish the results, print the report
-    Run(RunArgs),
+    Run(run::RunArgs),
     /// Show what `run` would do and why; runs nothing
-    Plan(PlanArgs),
+    Plan(plan::PlanArgs),
     /// Show one instance: its settings, inputs, digests and files
-    Show(ShowArgs),
+    Show(show::ShowArgs),
     /// Run one job in this process; started by `run`
     #[command(hide = true)]
-    Exec(ExecArgs),
+    Exec(exec::ExecArgs),
+}
+
+impl Command {
+    /// Does what was asked for.
+    pub(crate) fn perform(&self, terminal: &Terminal) -> Result<Exit, Error> {
+        match self {
+            Self::Run(args) => run::run(args, terminal),
+            Self::Plan(args) => plan::plan(args, terminal),
+            Self::Show(args) => show::show(args, terminal),
+            Self::Exec(args) => exec::exec(args),
+        }
+    }
+}
+
+/// What a wrong command is answered with: one line for each verb.
+pub(crate) fn verbs() -> String {
+    let cli = Cli::command();
+    let shown = || cli.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let width = shown().map(|verb| verb.get_name().len()).max().unwrap_or(0);
+    let line = |verb: &clap::Command| {
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        format!("  {:width$}  {about}", verb.get_name())
+    };
+    let lines: Vec<String> = shown().map(line).collect();
+    format!("commands:\n{}", lines.join("\n"))
 }
 
 /// What every command that reads a manifest takes.
@@ -65,57 +94,8 @@ pub(crate) struct Pipeline {
     pub(crate) rehash: bool,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    #[command(flatten)]
-    pub(crate) pipeline: Pipeline,
-    /// How many instances may run side by side [default: one per thread, at most 4]
-    #[arg(long, short, value_name = "N", value_parser = positive)]
-    pub(crate) jobs: Option<usize>,
-    /// How many threads the instances share [default: one per core]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub(crate) threads: Option<usize>,
-    /// Where models train and predict: auto, cpu, wgpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub(crate) device: DeviceChoice,
-    /// Replace published files that were changed by hand since
-    #[arg(long)]
-    pub(crate) overwrite: bool,
-    /// Print one JSON object a line for each thing that happens; the last one is `finished`
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Say nothing but warnings, errors and the report
-    #[arg(long, short)]
-    pub(crate) quiet: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PlanArgs {
-    #[command(flatten)]
-    pub(crate) pipeline: Pipeline,
-    /// Print the plan as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
-    #[command(flatten)]
-    pub(crate) pipeline: Pipeline,
-    /// The instance, such as `model@architecture=bi_encoder,loss=bce`; a part that fits only one is enough
-    pub(crate) instance: String,
-    /// Print it as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExecArgs {
-    /// The file with the job
-    pub(crate) job: PathBuf,
-}
-
-fn positive(text: &str) -> Result<usize, String> {
+/// A number from 1.
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("give a number from 1".to_owned()),
         Ok(number) => Ok(number),
@@ -124,8 +104,6 @@ fn positive(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

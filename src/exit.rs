@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Failed,
     /// The run was told to stop.
     Interrupted,
+    /// What a job in a process of its own tells the run that started it.
+    Child(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -30,6 +32,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Interrupted => 130,
+            Exit::Child(code) => code,
         })
     }
 }

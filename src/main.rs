@@ -13,13 +13,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::cli::{Cli, Command};
+use crate::cli::Cli;
 use crate::exit::Error;
 use crate::terminal::Terminal;
-
-/// What a wrong command is answered with.
-const COMMANDS: &str = "\ncommands:\n  run MANIFEST   run what is missing, publish the results, print the report
-  plan MANIFEST  show what `run` would do and why\n  show MANIFEST INSTANCE  show one instance";
 
 fn main() -> ExitCode {
     nerpipe_stages::allocator::keep_freed_memory();
@@ -30,18 +26,12 @@ fn main() -> ExitCode {
             // There is nobody to tell if that fails.
             let _ = error.print();
             if error.kind() == ErrorKind::InvalidSubcommand {
-                terminal.err(COMMANDS);
+                terminal.err(&format!("\n{}", cli::verbs()));
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let ended = match &cli.command {
-        Command::Run(args) => commands::run::run(args, &terminal),
-        Command::Plan(args) => commands::plan::plan(args, &terminal),
-        Command::Show(args) => commands::show::show(args, &terminal),
-        Command::Exec(args) => return commands::exec::exec(args),
-    };
-    match ended {
+    match cli.command.perform(&terminal) {
         Ok(exit) => exit.into(),
         Err(error) => {
             tell(&error, &terminal);

@@ -1,10 +1,21 @@
 //! `nerpipe plan`: what a run would do and why.
 
+use clap::Args;
+
 use super::Session;
-use crate::cli::PlanArgs;
+use crate::cli::Pipeline;
 use crate::exit::{Error, Exit};
 use crate::render;
 use crate::terminal::Terminal;
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    /// Print the plan as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Plans the manifest.
 pub(crate) fn plan(args: &PlanArgs, terminal: &Terminal) -> Result<Exit, Error> {

@@ -3,15 +3,41 @@
 use std::num::NonZero;
 use std::sync::atomic::Ordering;
 
+use clap::Args;
 use nerpipe_engine::{RunOptions, Summary};
+use nerpipe_stages::device::DeviceChoice;
 
 use super::Session;
-use crate::cli::RunArgs;
+use crate::cli::{Pipeline, positive};
 use crate::exit::{Error, Exit};
 use crate::interrupt;
 use crate::render::run::Watcher;
 use crate::render::summary;
 use crate::terminal::Terminal;
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    /// How many instances may run side by side [default: one per thread, at most 4]
+    #[arg(long, short, value_name = "N", value_parser = positive)]
+    pub(crate) jobs: Option<usize>,
+    /// How many threads the instances share [default: one per core]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) threads: Option<usize>,
+    /// Where models train and predict: auto, cpu, wgpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    /// Replace published files that were changed by hand since
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Print one JSON object a line for each thing that happens; the last one is `finished`
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Say nothing but warnings, errors and the report
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
 
 /// The part of a report's artifact that is made for a terminal.
 const TABLE: &str = "table.txt";

@@ -1,10 +1,23 @@
 //! `nerpipe show`: all that is known of one instance.
 
+use clap::Args;
+
 use super::Session;
-use crate::cli::ShowArgs;
+use crate::cli::Pipeline;
 use crate::exit::{Error, Exit};
 use crate::render;
 use crate::terminal::Terminal;
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    /// The instance, such as `model@architecture=bi_encoder,loss=bce`; a part that fits only one is enough
+    pub(crate) instance: String,
+    /// Print it as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Shows one instance of the manifest.
 pub(crate) fn show(args: &ShowArgs, terminal: &Terminal) -> Result<Exit, Error> {

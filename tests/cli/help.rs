@@ -22,7 +22,11 @@ fn a_misspelt_command_or_option_gets_the_nearest() {
     let outcome = project.nerpipe(&["plann", "m.yaml"]).expect(2);
     assert!(outcome.stderr.contains("'plan'"), "{}", outcome.stderr);
     let outcome = project.nerpipe(&["train", "m.yaml"]).expect(2);
-    assert!(outcome.stderr.contains("run MANIFEST"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("\n  run   Run what is missing"),
+        "{}",
+        outcome.stderr
+    );
     let outcome = project.nerpipe(&["run", "m.yaml", "--qiet"]).expect(2);
     assert!(outcome.stderr.contains("--quiet"), "{}", outcome.stderr);
     let outcome = project.nerpipe(&["run", "m.yaml", "--device", "gpu"]).expect(2);
