@@ -204,7 +204,7 @@ impl Kind for Load {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn about(&self) -> &'static str {
@@ -304,7 +304,7 @@ fn distinct_names(split: &str, files: &[InputFile]) -> Result<(), StageError> {
 fn load_file(ctx: &Context, file: &InputFile, format: FileFormat) -> Result<StepOutput, StageError> {
     let step = Step {
         name: "file",
-        version: 1,
+        version: 2,
         settings: json!({ "format": format }),
         inputs: vec![file.digest],
     };

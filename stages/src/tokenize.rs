@@ -16,7 +16,7 @@ use nerpipe_engine::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::corpus::{self, Record};
+use crate::corpus::{self, Origin, Record};
 use crate::tokenizer::{Encoded, TextTokenizer, TokenizerError};
 use crate::tokens::{Format, Gold, LabelTable, SentenceWriter, SplitBuilder, TokensError, labels_file};
 
@@ -52,7 +52,7 @@ impl Kind for Tokenize {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn about(&self) -> &'static str {
@@ -146,7 +146,7 @@ impl Kind for Tokenize {
                 ctx.check_cancelled()?;
                 let step = Step {
                     name: "file",
-                    version: 1,
+                    version: 2,
                     settings: json!({ "formats": settings.formats }),
                     inputs: inputs(file.digest, text_file.digest, type_digest),
                 };
@@ -281,6 +281,7 @@ impl Counts {
 /// A record in the views asked for, ready to be written.
 struct Row {
     id: String,
+    origin: Origin,
     views: Vec<View>,
     words: u64,
 }
@@ -352,6 +353,7 @@ fn tokenize_file(
             .map_err(|error| StageError::new(format!("record `{}`: {error}", record.id)))?;
         Ok(Row {
             id: record.id.clone(),
+            origin: record.origin.clone(),
             views,
             words: record.tokens.len() as u64,
         })
@@ -378,7 +380,7 @@ fn tokenize_file(
                 })
                 .collect::<Result<Vec<_>, StageError>>()?;
             writer
-                .push(&row.id, &view.encoded, view.length, &golds)
+                .push(&row.id, &row.origin, &view.encoded, view.length, &golds)
                 .map_err(stage)?;
         }
         Ok(())
@@ -441,9 +443,9 @@ mod tests {
     }
 
     const LINES: [&str; 3] = [
-        r#"{"id": "a", "text": "New \u200b Yorks .", "tokens": ["New", "\u200b", "Yorks", "."], "token_spans": [{"start": 0, "end": 3, "label": "city"}]}"#,
+        r#"{"id": "a", "language": "en", "text": "New \u200b Yorks .", "tokens": ["New", "\u200b", "Yorks", "."], "token_spans": [{"start": 0, "end": 3, "label": "city"}]}"#,
         r#"{"id": "b", "text": "東京", "tokens": ["東京"], "token_spans": [{"start": 0, "end": 1, "label": "City"}]}"#,
-        r#"{"id": "c", "text": "new .", "tokens": ["new", "."], "token_spans": []}"#,
+        r#"{"id": "c", "dataset": "x", "text": "new .", "tokens": ["new", "."], "token_spans": []}"#,
     ];
 
     #[test]
@@ -577,6 +579,8 @@ mod tests {
         assert_eq!(split.files(), [("a".to_owned(), 0..1), ("b".to_owned(), 1..3)]);
         assert_eq!(split.labels().names, ["City", "city"]);
         assert_eq!(split.sentence(0).id, "a");
+        let origins: Vec<_> = split.sentences().map(|s| (s.language, s.dataset)).collect();
+        assert_eq!(origins, [(Some("en"), None), (None, None), (None, Some("x"))]);
         let only = bench.run(&Tokenize, json!({"formats": ["tokens"]})).unwrap();
         let error = Split::open(only.input.part("train").unwrap(), Format::Text)
             .err()

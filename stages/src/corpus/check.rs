@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::parse::{Notes, RawRecord, RawSpan, RecordError};
-use super::{MAX_LABEL, Record, Span};
+use super::{MAX_LABEL, Origin, Record, Span};
 
 /// Where the tokens lie in the text.
 struct Layout {
@@ -25,11 +25,18 @@ pub(super) fn check(raw: RawRecord, line: u64) -> Result<(Record, Notes), Record
     let mut notes = Notes::default();
     let RawRecord {
         id,
+        language,
+        dataset,
         text,
         tokens,
         token_spans,
         char_spans,
     } = raw;
+    for (field, name) in [("language", &language), ("dataset", &dataset)] {
+        if let Some(problem) = name.as_deref().and_then(|name| problem_of_name(name, "the name")) {
+            return Err(RecordError::new(field, problem).help("give a short name, or leave the field out"));
+        }
+    }
     if text.chars().all(is_space) {
         let what = if text.is_empty() {
             "the text is empty"
@@ -98,6 +105,7 @@ pub(super) fn check(raw: RawRecord, line: u64) -> Result<(Record, Notes), Record
     Ok((
         Record {
             id,
+            origin: Origin { language, dataset },
             text,
             tokens,
             token_spans,
@@ -213,24 +221,26 @@ fn check_span(span: &RawSpan, length: u32, unit: &str, text: &str) -> Result<(),
             },
         ));
     }
-    let problem = if label.trim().is_empty() {
-        "the label is blank"
-    } else if label.trim() != label {
-        "the label begins or ends with white space"
-    } else if label.chars().any(char::is_control) {
-        "the label holds a control character, such as a line break or a tab"
-    } else if label.chars().nth(MAX_LABEL).is_some() {
-        return Err((
-            ".label",
-            wrong(format!("the label is longer than {MAX_LABEL} characters")),
-        ));
+    match problem_of_name(label, "the label") {
+        None => Ok(()),
+        Some(problem) => Err((".label", wrong(problem).help("name the entity's type in a few words"))),
+    }
+}
+
+/// What is wrong with a label, or with the name of a language or dataset; `what` is what the message calls it.
+fn problem_of_name(name: &str, what: &str) -> Option<String> {
+    let problem = if name.trim().is_empty() {
+        "is blank"
+    } else if name.trim() != name {
+        "begins or ends with white space"
+    } else if name.chars().any(char::is_control) {
+        "holds a control character, such as a line break or a tab"
+    } else if name.chars().nth(MAX_LABEL).is_some() {
+        return Some(format!("{what} is longer than {MAX_LABEL} characters"));
     } else {
-        return Ok(());
+        return None;
     };
-    Err((
-        ".label",
-        wrong(format!("{problem}: {}", show(label))).help("name the entity's type in a few words"),
-    ))
+    Some(format!("{what} {problem}: {}", show(name)))
 }
 
 /// The spans without those that were given before.

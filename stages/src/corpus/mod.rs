@@ -13,6 +13,8 @@
 //! - A span given twice with one label counts once ([`Counts::duplicate_spans`]). Overlapping and nested spans, and
 //!   several labels on one span, are kept.
 //! - Positions are whole numbers; `0.0` is refused. Spans are objects, not arrays.
+//! - `language` (or `lang`) and `dataset` may say where a record comes from ([`Origin`]); `null` is the same as missing. Other
+//!   fields are not read.
 //! - Labels are taken as they are, capitals included, but must not be blank, begin or end with white space, hold
 //!   control characters, or be longer than [`MAX_LABEL`] code points.
 //! - Empty and blank texts, blank tokens, and missing tokens are errors.
@@ -40,11 +42,25 @@ pub struct Span {
     pub label: String,
 }
 
+/// Where a record comes from, as far as its corpus says. Evaluations are broken down by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Origin {
+    /// The language, such as `de`; any word will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// The dataset, such as `conll2003`, in a corpus that is put together from several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+}
+
 /// A checked record of a corpus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Record {
     /// Its name in predictions and messages.
     pub id: String,
+    /// Where it comes from: the fields `language` and `dataset` of its line.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// The text.
     pub text: String,
     /// The words of the text, in order, never empty.

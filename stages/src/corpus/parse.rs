@@ -92,6 +92,10 @@ fn shape(json: &str) -> Result<(), RecordError> {
 pub(super) struct RawRecord {
     #[serde(default)]
     pub(super) id: Option<Id>,
+    #[serde(default, alias = "lang")]
+    pub(super) language: Option<String>,
+    #[serde(default)]
+    pub(super) dataset: Option<String>,
     pub(super) text: String,
     pub(super) tokens: Vec<String>,
     #[serde(default, deserialize_with = "present")]
@@ -269,6 +273,18 @@ fn trailing(json: &str, error: &serde_json::Error) -> RecordError {
     }
 }
 
+/// The keys of a record that are read.
+const KEYS: [&str; 8] = [
+    "id",
+    "language",
+    "lang",
+    "dataset",
+    "text",
+    "tokens",
+    "token_spans",
+    "char_spans",
+];
+
 /// Points at a key that looks like the missing one.
 fn similar_key(json: &str, missing: &str, error: RecordError) -> RecordError {
     let keys: Vec<String> = serde_json::from_str::<indexmap::IndexMap<String, IgnoredAny>>(json)
@@ -277,7 +293,7 @@ fn similar_key(json: &str, missing: &str, error: RecordError) -> RecordError {
     let plain = |name: &str| name.to_lowercase().replace(['_', '-'], "");
     let near = keys
         .iter()
-        .filter(|key| !["id", "text", "tokens", "token_spans", "char_spans"].contains(&key.as_str()))
+        .filter(|key| !KEYS.contains(&key.as_str()))
         .map(|key| {
             (
                 strsim::normalized_damerau_levenshtein(&plain(key), &plain(missing)),
@@ -297,6 +313,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::corpus::Origin;
 
     fn parse(value: &Value) -> Result<(Record, Notes), RecordError> {
         parse_record(value.to_string().as_bytes(), 3)
@@ -322,6 +339,35 @@ mod tests {
 
     fn error(value: &Value) -> RecordError {
         parse(value).expect_err("the record is wrong")
+    }
+
+    #[test]
+    fn a_record_may_say_where_it_comes_from() {
+        let origin = |value: &Value| parse(value).unwrap().0.origin;
+        let given = |language: &str, dataset: Option<&str>| Origin {
+            language: Some(language.to_owned()),
+            dataset: dataset.map(str::to_owned),
+        };
+        let both = with(|value| (value["language"], value["dataset"]) = (json!("de"), json!("panx")));
+        assert_eq!(origin(&both), given("de", Some("panx")));
+        assert_eq!(origin(&with(|value| value["lang"] = json!("sw"))), given("sw", None));
+        assert_eq!(
+            origin(&with(|value| value["language"] = Value::Null)),
+            Origin::default()
+        );
+
+        let mut line = Vec::new();
+        parse(&both).unwrap().0.write_line(&mut line);
+        let mut expected = both;
+        let written: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(written, expected);
+        expected["language"] = json!(" ");
+        let blank = error(&expected);
+        assert_eq!(
+            (blank.field.as_str(), blank.reason.as_str()),
+            ("language", "the name is blank: \" \"")
+        );
+        assert_eq!(error(&with(|value| value["dataset"] = json!(["a"]))).field, "dataset");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Kind for Generate {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn about(&self) -> &'static str {

@@ -3,7 +3,7 @@
 use super::grammar::{Language, Pattern, Piece, UNLABELLED};
 use super::words::Words;
 use super::{Split, Templates};
-use crate::corpus::{Record, Span};
+use crate::corpus::{Origin, Record, Span};
 use crate::rng::Rng;
 
 /// Writes the sentences of one language.
@@ -46,10 +46,8 @@ impl<'a> Writer<'a> {
                     golds: Vec::new(),
                 };
                 draft.fill(&patterns[template]);
-                draft.finish(format!(
-                    "{language}-{split_name}-t{:02}-{index:04}",
-                    numbered_from + template
-                ))
+                let id = format!("{language}-{split_name}-t{:02}-{index:04}", numbered_from + template);
+                draft.finish(id, language)
             })
             .collect()
     }
@@ -119,7 +117,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn finish(self, id: String) -> Record {
+    fn finish(self, id: String, language: &str) -> Record {
         let tokens = tokens(&self.text, self.rules.spaces);
         let chars = |byte: usize| self.text[..byte].chars().count();
         // A sentence is far shorter than what 32 bits count.
@@ -139,6 +137,10 @@ impl<'a> Draft<'a> {
             .map(|&(start, end, label)| span(chars(start), chars(end), label));
         Record {
             id,
+            origin: Origin {
+                language: Some(language.to_owned()),
+                dataset: None,
+            },
             token_spans: token_spans.collect(),
             char_spans: char_spans.collect(),
             tokens: tokens

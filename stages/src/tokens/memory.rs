@@ -3,6 +3,7 @@
 use arrow_buffer::Buffer;
 
 use super::{Format, Gold, LabelTable, SentenceWriter, Source, Split, TokensError};
+use crate::corpus::Origin;
 use crate::tokenizer::Encoded;
 
 /// Makes a [`Split`] in memory, through the same bytes as on disk.
@@ -48,7 +49,7 @@ impl SplitBuilder {
         Ok(self)
     }
 
-    /// Adds a sentence with its entities as (start, end, type); `label_ids` encodes a type's name when it is new. Without
+    /// Adds a sentence of no known origin with its entities as (start, end, type); `label_ids` encodes a type's name when it is new. Without
     /// a call of [`SplitBuilder::file`] the sentence belongs to a file called `sentences`.
     ///
     /// # Errors
@@ -75,7 +76,7 @@ impl SplitBuilder {
                     })
                 })
                 .collect::<Result<Vec<_>, E>>()?;
-            file.sentences.push(id, encoded, length, &golds)?;
+            file.sentences.push(id, &Origin::default(), encoded, length, &golds)?;
         }
         Ok(self)
     }

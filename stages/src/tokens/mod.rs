@@ -5,7 +5,8 @@
 //! [`Split`] joins the files of one split and merges their label tables when it is opened; no file knows of another,
 //! so a changed file never touches its neighbours.
 //!
-//! Columns of a sentences file, one row a sentence: `id`; `length` (words or code points); the lists `ids`, `words`,
+//! Columns of a sentences file, one row a sentence: `id`; `language` and `dataset` (null where the corpus does not say);
+//! `length` (words or code points); the lists `ids`, `words`,
 //! `starts`, `ends` of [`Encoded`](crate::tokenizer::Encoded); the lists `gold_starts`, `gold_ends` (exclusive), `gold_labels` (an index into
 //! the file's own label table). Columns of a label table: `name`, `ids`.
 
@@ -77,6 +78,10 @@ pub struct Gold {
 pub struct Sentence<'a> {
     /// The record's id.
     pub id: &'a str,
+    /// Its language, if the corpus says so.
+    pub language: Option<&'a str>,
+    /// Its dataset, if the corpus says so.
+    pub dataset: Option<&'a str>,
     /// Subword ids, without special tokens; see [`Encoded`](crate::tokenizer::Encoded) for this and the next three, all equally long.
     pub ids: &'a [u32],
     /// The word of each subword.
@@ -207,6 +212,8 @@ struct Batch {
     /// The number of its file in the split.
     file: usize,
     id: StringArray,
+    language: StringArray,
+    dataset: StringArray,
     length: ScalarBuffer<u32>,
     ids: Lists,
     words: Lists,
@@ -350,6 +357,8 @@ impl Split {
         let row = index - batch.first;
         Sentence {
             id: batch.id.value(row),
+            language: name(&batch.language, row),
+            dataset: name(&batch.dataset, row),
             ids: batch.ids.row(row),
             words: batch.words.row(row),
             starts: batch.starts.row(row),
@@ -381,6 +390,8 @@ impl Batch {
             first,
             file,
             id: column::<StringArray>(batch, "id")?.clone(),
+            language: column::<StringArray>(batch, "language")?.clone(),
+            dataset: column::<StringArray>(batch, "dataset")?.clone(),
             length: column::<UInt32Array>(batch, "length")?.values().clone(),
             ids: lists(batch, "ids")?,
             words: lists(batch, "words")?,
@@ -405,6 +416,11 @@ impl Batch {
             None => Ok(()),
         }
     }
+}
+
+/// The name in a row, if there is one.
+fn name(names: &StringArray, row: usize) -> Option<&str> {
+    names.is_valid(row).then(|| names.value(row))
 }
 
 fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A, String> {
@@ -490,6 +506,7 @@ mod tests {
     use super::memory::aligned;
     use super::write::BATCH_ROWS;
     use super::*;
+    use crate::corpus::Origin;
     use crate::tokenizer::Encoded;
 
     fn encoded(ids: &[u32]) -> Encoded {
@@ -591,6 +608,7 @@ mod tests {
             writer
                 .push(
                     "a",
+                    &Origin::default(),
                     &encoded(&[1, 2, 3]),
                     3,
                     &[Gold {
@@ -613,6 +631,7 @@ mod tests {
         writer
             .push(
                 "a",
+                &Origin::default(),
                 &encoded(&[1, 2, 3]),
                 3,
                 &[Gold {

@@ -12,6 +12,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema};
 use indexmap::IndexMap;
 
 use super::{Gold, TokensError, map, read_labels};
+use crate::corpus::Origin;
 use crate::tokenizer::Encoded;
 
 /// Rows of one record batch at most.
@@ -71,6 +72,7 @@ pub struct SentenceWriter<W: Write> {
     writer: FileWriter<W>,
     schema: Arc<Schema>,
     ids: Vec<String>,
+    origins: Vec<Origin>,
     lengths: Vec<u32>,
     lists: [ListColumn; 7],
 }
@@ -83,6 +85,8 @@ impl<W: Write> SentenceWriter<W> {
     pub fn new(out: W) -> Result<Self, TokensError> {
         let mut fields = vec![
             Field::new("id", DataType::Utf8, false),
+            Field::new("language", DataType::Utf8, true),
+            Field::new("dataset", DataType::Utf8, true),
             Field::new("length", DataType::UInt32, false),
         ];
         fields.extend(LISTS.map(list_field));
@@ -91,6 +95,7 @@ impl<W: Write> SentenceWriter<W> {
             writer: FileWriter::try_new(out, &schema)?,
             schema,
             ids: Vec::new(),
+            origins: Vec::new(),
             lengths: Vec::new(),
             lists: std::array::from_fn(|_| ListColumn::new()),
         })
@@ -100,8 +105,16 @@ impl<W: Write> SentenceWriter<W> {
     ///
     /// # Errors
     /// If a full batch cannot be written.
-    pub fn push(&mut self, id: &str, encoded: &Encoded, length: u32, golds: &[Gold]) -> Result<(), TokensError> {
+    pub fn push(
+        &mut self,
+        id: &str,
+        origin: &Origin,
+        encoded: &Encoded,
+        length: u32,
+        golds: &[Gold],
+    ) -> Result<(), TokensError> {
         self.ids.push(id.to_owned());
+        self.origins.push(origin.clone());
         self.lengths.push(length);
         let [ids, words, starts, ends, gold_starts, gold_ends, gold_labels] = &mut self.lists;
         ids.push(encoded.ids.iter().copied());
@@ -133,8 +146,12 @@ impl<W: Write> SentenceWriter<W> {
         if self.ids.is_empty() {
             return Ok(());
         }
+        let origins = std::mem::take(&mut self.origins);
+        let names = |name: fn(&Origin) -> Option<&str>| StringArray::from_iter(origins.iter().map(name));
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(std::mem::take(&mut self.ids))),
+            Arc::new(names(|origin| origin.language.as_deref())),
+            Arc::new(names(|origin| origin.dataset.as_deref())),
             Arc::new(UInt32Array::from(std::mem::take(&mut self.lengths))),
         ];
         for list in &mut self.lists {
