@@ -15,7 +15,7 @@ use std::path::Path;
 use nerpipe_engine::{Digest, Input, Part, StageError};
 use serde_json::{Map, Value};
 
-use crate::model::{BertConfig, HostTensor};
+use crate::model::{EncoderConfig, HostTensor};
 use crate::recognizer::RecognizerConfig;
 use crate::tensors::read_safetensors;
 use crate::tokenizer::TextTokenizer;
@@ -30,9 +30,9 @@ pub struct Checkpoint {
     /// The recognizer's settings.
     pub config: RecognizerConfig,
     /// The token encoder's configuration.
-    pub token_encoder: BertConfig,
+    pub token_encoder: EncoderConfig,
     /// The type encoder's, of a bi-encoder.
-    pub type_encoder: Option<BertConfig>,
+    pub type_encoder: Option<EncoderConfig>,
     /// Every weight.
     pub tensors: Vec<HostTensor>,
     /// The digest of the tokenizer that texts must be cut with.
@@ -119,9 +119,9 @@ pub fn config_json(config: &RecognizerConfig, training: Value, tokenizer: &Diges
 ///
 /// # Errors
 /// If the part is missing or describes an encoder that is not supported.
-pub fn encoder_config(input: &Input, name: &str) -> Result<BertConfig, StageError> {
+pub fn encoder_config(input: &Input, name: &str) -> Result<EncoderConfig, StageError> {
     let bytes = read(&single(input, name)?)?;
-    BertConfig::from_json(&bytes).map_err(|error| StageError::new(format!("{name}: {error}")))
+    EncoderConfig::from_json(&bytes).map_err(|error| StageError::new(format!("{name}: {error}")))
 }
 
 /// The tokenizer in part `name` of an encoder, tokens or checkpoint.

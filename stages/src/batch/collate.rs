@@ -188,8 +188,12 @@ impl Collator {
             .zip(layouts)
             .map(|(sentence, layout)| [&pass.head[..], &sentence.ids[..layout.kept], &[self.special.sep]].concat())
             .collect();
-        let text = EncoderInput::padded(&inputs, self.special.pad);
-        let grid = Grid::new(&self.config, self.parity, pass.head.len(), text.length);
+        let text = if self.parity.every_span {
+            EncoderInput::padded(&inputs, self.special.pad)
+        } else {
+            EncoderInput::packed(&inputs)
+        };
+        let grid = Grid::new(&self.config, self.parity, pass.head.len(), text.sequences.longest());
 
         let longest = self.config.max_span_length;
         let (mut starts, mut ends) = (PositionRows::new(&grid), PositionRows::new(&grid));
@@ -203,8 +207,9 @@ impl Collator {
             if grid.slot.is_some() {
                 (valid_starts[0], valid_ends[0]) = (true, true);
             }
-            starts.add(number, &valid_starts);
-            ends.add(number, &valid_ends);
+            let first = text.sequences.of(number).start;
+            starts.add(first, &valid_starts);
+            ends.add(first, &valid_ends);
             spans.add(&starts, &ends, &valid_starts, &valid_ends, layout.kept);
         }
 
@@ -248,31 +253,9 @@ impl Collator {
     }
 }
 
-impl EncoderInput {
-    /// Rows of ids, filled up with `pad` to the longest.
-    pub(super) fn padded(rows: &[Vec<u32>], pad: u32) -> Self {
-        let length = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let mut input = Self {
-            rows: rows.len(),
-            length,
-            ids: Vec::with_capacity(rows.len() * length),
-            mask: Vec::with_capacity(rows.len() * length),
-        };
-        for row in rows {
-            input.ids.extend_from_slice(row);
-            input.ids.resize(input.ids.len() + length - row.len(), pad);
-            input.mask.resize(input.mask.len() + row.len(), true);
-            input.mask.resize(input.mask.len() + length - row.len(), false);
-        }
-        input
-    }
-}
-
 /// How positions lie in an encoder input.
 struct Grid {
     parity: Parity,
-    /// L.
-    length: usize,
     /// S.
     positions: usize,
     /// The input position of a text's first subword.
@@ -285,15 +268,14 @@ struct Grid {
 }
 
 impl Grid {
-    fn new(config: &RecognizerConfig, parity: Parity, head: usize, length: usize) -> Self {
+    fn new(config: &RecognizerConfig, parity: Parity, head: usize, longest: usize) -> Self {
         let slot = config
             .has_threshold_slot()
             .then_some(usize::from(config.has_threshold_marker()));
         let text_position = config.text_position() as usize;
         Self {
             parity,
-            length,
-            positions: length - head + text_position,
+            positions: longest - head + text_position,
             text_input: head,
             text_position: text_position as u32,
             slot,
@@ -386,12 +368,13 @@ impl<'a> PositionRows<'a> {
         }
     }
 
-    fn add(&mut self, sentence: usize, valid: &[bool]) {
+    /// Adds a sentence whose encoder input begins at token `first`.
+    fn add(&mut self, first: usize, valid: &[bool]) {
         let all = self.grid.parity.every_span;
         for position in (0..self.grid.positions).filter(|&position| all || valid[position]) {
             self.rows.position.push(position as u32);
-            let input = sentence * self.grid.length + self.grid.input(position);
-            self.rows.encoder_row.push(input as u32);
+            let row = first + self.grid.input(position);
+            self.rows.encoder_row.push(row as u32);
         }
         if let Some(flags) = &mut self.rows.rows.valid {
             flags.extend_from_slice(valid);

@@ -1,6 +1,6 @@
 //! [`Batch`]: what one forward pass reads, in plain host memory, and what its scores mean.
 //!
-//! Shapes: B sentences, L encoder input length, S positions, C types, N candidate spans.
+//! Shapes: B sentences, T subwords of their encoder inputs, S positions, C types, N candidate spans.
 //!
 //! *Positions* count what a span can cover. In a bi-encoder they are the encoder input's own (0 is `[CLS]`); in a
 //! cross-encoder 0 is the text's first subword. With contrastive loss position 0 is the *threshold slot* (`[CLS]` or the
@@ -73,7 +73,7 @@ pub struct Positions {
     pub rows: Rows,
     /// The position of each row.
     pub position: Vec<u32>,
-    /// Where each row's state is in the encoder's output, an index into [B·L].
+    /// Where each row's state is in the encoder's output, below T.
     pub encoder_row: Vec<u32>,
 }
 
@@ -108,9 +108,9 @@ pub struct GoldRow {
 /// Where the types are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TypeInput {
-    /// An input of their own, one row a type (bi-encoder).
+    /// An input of their own, one sequence a type (bi-encoder).
     Apart(EncoderInput),
-    /// In each sentence's prompt, at these input positions, C of them (cross-encoder).
+    /// In each sentence's prompt, at these places of its encoder input, C of them (cross-encoder).
     Markers(Vec<u32>),
 }
 
@@ -165,7 +165,7 @@ impl Share {
 impl Batch {
     /// B.
     pub fn sentences(&self) -> usize {
-        self.text.rows
+        self.text.sequences.len()
     }
 
     /// Positions (start, end inclusive) of a span's row.

@@ -67,7 +67,7 @@ impl Collator {
         }
     }
 
-    /// The type encoder's input, one row a type: `[CLS] name [SEP]`; and how many names were cut off. For a cross-encoder it is empty.
+    /// The type encoder's input, one sequence a type: `[CLS] name [SEP]`; and how many names were cut off. For a cross-encoder it is empty.
     pub fn type_input(&self, types: &[u32], names: &[Vec<u32>]) -> (EncoderInput, usize) {
         let TypeReader::Apart { special, window } = &self.types else {
             return (EncoderInput::default(), 0);
@@ -85,7 +85,7 @@ impl Collator {
             .iter()
             .filter(|&&label| names[label as usize].len() > room)
             .count();
-        (EncoderInput::padded(&rows, special.pad), cut)
+        (EncoderInput::packed(&rows), cut)
     }
 
     fn prompts(&self, types: &[u32], names: &[Vec<u32>], longest_text: usize) -> Passes {

@@ -125,8 +125,8 @@ fn a_bi_encoder_lists_pairs_of_word_starts_and_word_ends() {
     // Subwords 1 | 2 3 | 4; at positions 1 | 2 3 | 4 behind [CLS].
     let collated = collate(&bi(), &words(&[(&[1, 2, 1], &[(1, 2, "x")]), (&[1], &[])]));
     let batch = &collated.batches[0];
-    assert_eq!(batch.text.ids, [CLS, 1, 2, 3, 4, SEP, CLS, 1, SEP, PAD, PAD, PAD]);
-    assert_eq!(batch.text.mask.iter().filter(|&&real| real).count(), 9);
+    assert_eq!(batch.text.ids, [CLS, 1, 2, 3, 4, SEP, CLS, 1, SEP]);
+    assert_eq!(batch.text.sequences.iter().collect::<Vec<_>>(), [0..6, 6..9]);
     assert_eq!(batch.starts.position, [1, 2, 4, 1]);
     assert_eq!(batch.ends.position, [1, 3, 4, 1]);
     assert_eq!(batch.ends.encoder_row, [1, 3, 4, 7]);
@@ -139,7 +139,7 @@ fn a_bi_encoder_lists_pairs_of_word_starts_and_word_ends() {
     let TypeInput::Apart(types) = &batch.type_input else {
         panic!("types are read apart")
     };
-    assert_eq!((&types.ids[..], types.rows), (&[CLS, 11, SEP][..], 1));
+    assert_eq!((&types.ids[..], types.sequences.len()), (&[CLS, 11, SEP][..], 1));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn defect_7_a_prompt_longer_than_the_window_becomes_several_passes() {
     for (label, batch) in collated.batches.iter().enumerate() {
         assert_eq!(batch.types, [label as u32]);
         assert_eq!(batch.text.ids[..9], [CLS, LABEL, 11, 12, 13, 14, 15, 16, SEP]);
-        assert!(batch.text.length <= 32);
+        assert!(batch.text.sequences.longest() <= 32);
         assert_eq!(golds(batch), [(label as u32, label as u32, label as u32)]);
         assert_eq!((batch.type_share.factor(), batch.gold_share.factor()), (0.25, 0.25));
         assert_eq!(
@@ -255,10 +255,10 @@ fn a_name_longer_than_the_window_is_cut_off_and_counted() {
         let passes = collator.passes(&[0], &split.labels().ids, 2);
         assert_eq!((passes.len(), passes.cut_names), (1, 1));
         let batch = &collate_with(&collator, &split).batches[0];
-        assert!(batch.text.length <= 32);
+        assert!(batch.text.sequences.longest() <= 32);
         assert_eq!(golds(batch).len(), 1, "the text is still all there");
         if let TypeInput::Apart(types) = &batch.type_input {
-            assert_eq!(types.length, 16, "the type encoder's window");
+            assert_eq!(types.sequences.longest(), 16, "the type encoder's window");
         }
     }
 }
@@ -365,7 +365,7 @@ fn defect_16_sentences_without_golds_do_not_shift_the_others() {
         assert_eq!(batch.span(gold.span as usize), (last, last));
         assert_eq!(
             batch.starts.encoder_row[gold.start as usize] as usize,
-            2 * batch.text.length + 4 + 2
+            batch.text.sequences.of(2).start + 4 + 2
         );
     }
 }

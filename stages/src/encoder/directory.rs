@@ -11,9 +11,9 @@ use safetensors::tensor::{TensorView, View};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use super::bert::Sizes;
 use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, WEIGHTS, tokenizer_config, write, write_json};
 use crate::mapped::map_file;
+use crate::model::EncoderConfig;
 use crate::tokenizer::TextTokenizer;
 use crate::wordpiece;
 
@@ -25,16 +25,17 @@ pub(super) fn take(ctx: &Context) -> Result<(), StageError> {
     let files = ctx.files("source");
     let config_file = needed(files, CONFIG)?;
     let mut config = read_json(config_file)?;
-    let sizes = Sizes::from_config(&config)?;
+    let encoder = EncoderConfig::from_json(config.to_string().as_bytes())
+        .map_err(|error| StageError::new(format!("`{CONFIG}`: {error}")))?;
 
     let (tokenizer_bytes, tokenizer_settings) = tokenizer(files)?;
     let tokenizer = TextTokenizer::from_bytes(&tokenizer_bytes)
         .map_err(|error| StageError::new(format!("`{TOKENIZER}`: {error}")))?;
-    if tokenizer.vocab_size() > sizes.vocab_size {
+    if tokenizer.vocab_size() > encoder.vocab_size() {
         return Err(StageError::new(format!(
             "the tokenizer has {} tokens, but the encoder has embeddings for {} (`vocab_size` in `{CONFIG}`)",
             tokenizer.vocab_size(),
-            sizes.vocab_size
+            encoder.vocab_size()
         ))
         .help("take the tokenizer and the weights from the same model"));
     }
@@ -43,7 +44,7 @@ pub(super) fn take(ctx: &Context) -> Result<(), StageError> {
     let mapped = map_file(&weights.path).map_err(|error| cannot_read(weights, error))?;
     let tensors = SafeTensors::deserialize(&mapped)
         .map_err(|error| StageError::new(format!("`{}` is no safetensors file: {error}", weights.path.display())))?;
-    let ignored = write_weights(&tensors, &sizes, &ctx.out(WEIGHTS)?)
+    let ignored = write_weights(&tensors, &encoder, &ctx.out(WEIGHTS)?)
         .map_err(|reason| StageError::new(format!("`{}`: {reason}", weights.path.display())))?;
     if ignored > 0 {
         ctx.note("tensors_outside_the_encoder", Value::from(ignored));
@@ -53,7 +54,7 @@ pub(super) fn take(ctx: &Context) -> Result<(), StageError> {
     remove_key(&mut config, "_name_or_path");
     write_json(ctx, CONFIG, &config)?;
     write(&ctx.out(TOKENIZER)?, &tokenizer_bytes)?;
-    let settings = tokenizer_settings.unwrap_or_else(|| tokenizer_config(&tokenizer, sizes.max_position_embeddings));
+    let settings = tokenizer_settings.unwrap_or_else(|| tokenizer_config(&tokenizer, encoder.window()));
     write_json(ctx, TOKENIZER_CONFIG, &settings)
 }
 
@@ -113,7 +114,7 @@ fn tokenizer(files: &[InputFile]) -> Result<(Vec<u8>, Option<Value>), StageError
 }
 
 /// Writes the encoder's tensors to `path`; gives the number of tensors that are none of the encoder's.
-fn write_weights(found: &SafeTensors<'_>, sizes: &Sizes, path: &Path) -> Result<usize, String> {
+fn write_weights(found: &SafeTensors<'_>, encoder: &EncoderConfig, path: &Path) -> Result<usize, String> {
     let mut by_name: BTreeMap<String, TensorView<'_>> = BTreeMap::new();
     for (name, tensor) in found.iter() {
         let name = our_name(name);
@@ -125,7 +126,12 @@ fn write_weights(found: &SafeTensors<'_>, sizes: &Sizes, path: &Path) -> Result<
     }
     let mut problems = Vec::new();
     let mut tensors = Vec::new();
-    for (name, shape) in sizes.tensors() {
+    let needed = encoder.shapes().into_iter().map(|(name, shape)| (name, shape, true));
+    let spare = encoder
+        .spare_shapes()
+        .into_iter()
+        .map(|(name, shape)| (name, shape, false));
+    for (name, shape, is_needed) in needed.chain(spare) {
         match by_name.remove(&name) {
             Some(tensor) if tensor.shape() != shape => {
                 problems.push(format!("`{name}` is {:?}, expected {shape:?}", tensor.shape()));
@@ -137,9 +143,8 @@ fn write_weights(found: &SafeTensors<'_>, sizes: &Sizes, path: &Path) -> Result<
                 ));
             }
             Some(tensor) => tensors.push((name, Floats { tensor })),
-            // Span recognizers do not use the pooler, and many checkpoints come without.
-            None if name.starts_with("pooler.") => {}
-            None => problems.push(format!("`{name}` is missing")),
+            None if is_needed => problems.push(format!("`{name}` is missing")),
+            None => {}
         }
     }
     if !problems.is_empty() {
@@ -211,21 +216,22 @@ impl View for Floats<'_> {
 mod tests {
     use super::*;
 
-    const SIZES: Sizes = Sizes {
-        vocab_size: 6,
-        hidden_size: 4,
-        num_hidden_layers: 1,
-        num_attention_heads: 2,
-        intermediate_size: 8,
-        max_position_embeddings: 9,
-        type_vocab_size: 2,
-    };
+    fn encoder() -> EncoderConfig {
+        EncoderConfig::from_json(
+            br#"{"model_type": "bert", "vocab_size": 6, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
+                "intermediate_size": 8, "max_position_embeddings": 9}"#,
+        )
+        .unwrap()
+    }
+
+    fn tensors() -> Vec<(String, Vec<usize>)> {
+        [encoder().shapes(), encoder().spare_shapes()].concat()
+    }
 
     /// Tensors of a whole model: `change` may rename or drop one, or give it another shape.
     fn model(change: impl Fn(&str, Vec<usize>) -> Option<(String, Vec<usize>)>, float: Dtype) -> Vec<u8> {
         let width = float.bitsize() / 8;
-        let data: Vec<(String, Vec<usize>, Vec<u8>)> = SIZES
-            .tensors()
+        let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors()
             .into_iter()
             .chain([("cls.predictions.bias".to_owned(), vec![6])])
             .filter_map(|(name, shape)| change(&name, shape))
@@ -252,7 +258,7 @@ mod tests {
     fn normalize(bytes: &[u8]) -> Result<(usize, Vec<u8>), String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        let ignored = write_weights(&SafeTensors::deserialize(bytes).unwrap(), &SIZES, &path)?;
+        let ignored = write_weights(&SafeTensors::deserialize(bytes).unwrap(), &encoder(), &path)?;
         Ok((ignored, std::fs::read(path).unwrap()))
     }
 
@@ -275,7 +281,7 @@ mod tests {
         };
         assert_eq!(normalize(&model(old, Dtype::F16)).unwrap(), plain);
         let written = SafeTensors::deserialize(&plain.1).unwrap();
-        assert_eq!(written.len(), SIZES.tensors().len());
+        assert_eq!(written.len(), tensors().len());
         let words = written.tensor("embeddings.word_embeddings.weight").unwrap();
         assert_eq!((words.dtype(), words.shape()), (Dtype::F32, &[6, 4][..]));
         assert_eq!(words.data()[4..8], 0.5f32.to_le_bytes());

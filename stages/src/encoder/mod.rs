@@ -8,7 +8,6 @@
 //! WordPiece one: its `vocabulary` is a file with one subword a line, or `vocabulary_size` subwords are trained on the
 //! training texts of the port `corpus`, which is read only then.
 
-mod bert;
 mod directory;
 mod random;
 

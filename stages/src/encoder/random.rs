@@ -12,9 +12,9 @@ use safetensors::Dtype;
 use safetensors::tensor::View;
 use serde_json::{Value, json};
 
-use super::bert::Sizes;
 use super::{CONFIG, CORPUS, Settings, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, WEIGHTS, tokenizer_config, write_json};
 use crate::corpus;
+use crate::model::EncoderConfig;
 use crate::rng::Rng;
 use crate::tokenizer::TextTokenizer;
 use crate::wordpiece::{self, WordCounter, WordCounts};
@@ -35,31 +35,40 @@ pub(super) fn make(ctx: &Context, settings: &Settings) -> Result<(), StageError>
     let size = |setting: Option<usize>, name: &str| {
         setting.ok_or_else(|| StageError::new(format!("the setting `{name}` is missing")))
     };
-    let sizes = Sizes {
-        vocab_size: vocabulary.len(),
-        hidden_size: size(settings.hidden_size, "hidden_size")?,
-        num_hidden_layers: size(settings.layers, "layers")?,
-        num_attention_heads: size(settings.heads, "heads")?,
-        intermediate_size: size(settings.intermediate_size, "intermediate_size")?,
-        max_position_embeddings: size(settings.max_position_embeddings, "max_position_embeddings")?,
-        type_vocab_size: 2,
-    };
     let pad = tokenizer.special().pad;
+    let dropout = settings.dropout.unwrap_or(0.1);
     let initializer_range = settings.initializer_range.unwrap_or(0.02);
+    let config = json!({
+        "architectures": ["BertModel"],
+        "attention_probs_dropout_prob": dropout,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": dropout,
+        "hidden_size": size(settings.hidden_size, "hidden_size")?,
+        "initializer_range": initializer_range,
+        "intermediate_size": size(settings.intermediate_size, "intermediate_size")?,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": size(settings.max_position_embeddings, "max_position_embeddings")?,
+        "model_type": "bert",
+        "num_attention_heads": size(settings.heads, "heads")?,
+        "num_hidden_layers": size(settings.layers, "layers")?,
+        "pad_token_id": pad,
+        "position_embedding_type": "absolute",
+        "torch_dtype": "float32",
+        "type_vocab_size": 2,
+        "vocab_size": vocabulary.len(),
+    });
+    let encoder = EncoderConfig::from_json(config.to_string().as_bytes())
+        .map_err(|error| StageError::new(format!("the sizes make no encoder: {error}")))?;
     let weights = Weights {
         seed: settings.seed.unwrap_or(0),
         initializer_range,
         pad: pad as usize,
     };
-    weights.write(&sizes, &ctx.out(WEIGHTS)?)?;
-    write_json(
-        ctx,
-        CONFIG,
-        &sizes.config(pad, settings.dropout.unwrap_or(0.1), initializer_range),
-    )?;
+    weights.write(&encoder, &ctx.out(WEIGHTS)?)?;
+    write_json(ctx, CONFIG, &config)?;
     write_json(ctx, TOKENIZER, &json)?;
     super::write(&ctx.out(VOCABULARY)?, lines(&vocabulary).as_bytes())?;
-    let mut tokenizer_settings = tokenizer_config(&tokenizer, sizes.max_position_embeddings);
+    let mut tokenizer_settings = tokenizer_config(&tokenizer, encoder.window());
     tokenizer_settings["do_lower_case"] = Value::from(options.lowercase);
     write_json(ctx, TOKENIZER_CONFIG, &tokenizer_settings)?;
     ctx.note("vocabulary", Value::from(vocabulary.len()));
@@ -147,8 +156,9 @@ struct Weights {
 }
 
 impl Weights {
-    fn write(self, sizes: &Sizes, path: &Path) -> Result<(), StageError> {
-        let tensors = sizes.tensors().into_iter().map(|(name, shape)| {
+    fn write(self, encoder: &EncoderConfig, path: &Path) -> Result<(), StageError> {
+        let shapes = encoder.shapes().into_iter().chain(encoder.spare_shapes());
+        let tensors = shapes.map(|(name, shape)| {
             let tensor = RandomTensor {
                 weights: self,
                 name: name.clone(),
@@ -215,16 +225,12 @@ mod tests {
 
     use super::*;
 
-    fn sizes(layers: usize) -> Sizes {
-        Sizes {
-            vocab_size: 50,
-            hidden_size: 32,
-            num_hidden_layers: layers,
-            num_attention_heads: 2,
-            intermediate_size: 64,
-            max_position_embeddings: 16,
-            type_vocab_size: 2,
-        }
+    fn encoder(layers: usize) -> EncoderConfig {
+        let sizes = json!({
+            "model_type": "bert", "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 2,
+            "intermediate_size": 64, "max_position_embeddings": 16,
+        });
+        EncoderConfig::from_json(sizes.to_string().as_bytes()).unwrap()
     }
 
     fn draw(seed: u64, layers: usize) -> Vec<u8> {
@@ -235,7 +241,7 @@ mod tests {
             initializer_range: 0.02,
             pad: 3,
         }
-        .write(&sizes(layers), &path)
+        .write(&encoder(layers), &path)
         .unwrap();
         std::fs::read(path).unwrap()
     }

@@ -63,7 +63,7 @@ impl Kind for Evaluate {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn about(&self) -> &'static str {
@@ -196,7 +196,7 @@ fn evaluate(ctx: &Context) -> Result<(), StageError> {
             .collect();
         let step = Step {
             name: "scores",
-            version: 1,
+            version: 2,
             settings: json!({"floor": settings.floor, "batch": settings.per_device_eval_batch_size}),
             inputs: read,
         };
@@ -324,7 +324,7 @@ impl Scorer {
         let types = match &checkpoint.type_encoder {
             Some(encoder) => TypeReader::Apart {
                 special: *open_tokenizer(model, "type_tokenizer.json")?.special(),
-                window: encoder.max_position_embeddings,
+                window: encoder.window(),
             },
             None => TypeReader::Prompt(Markers {
                 label: marker(LABEL_MARKER)?,

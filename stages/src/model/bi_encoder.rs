@@ -2,58 +2,51 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::bert::{self, BertConfig, EncoderInput};
-use super::dropout::Dropout;
+use super::encoders::EncoderConfig;
+use super::forward::View;
+use super::input::EncoderInput;
 use super::ops;
 use super::spans::unit_vectors;
-use super::weights::View;
 use crate::recognizer::{Pooling, RecognizerConfig};
 
 /// The vectors of types.
 ///
 /// # Shapes
-/// input [C, Lt] → [C, D]
+/// input of C sequences → [C, D]
 pub(super) fn type_vectors(
     config: &RecognizerConfig,
-    encoder: &BertConfig,
+    encoder: &EncoderConfig,
     weights: &View<'_>,
     input: &EncoderInput,
-    dropout: Option<&Dropout>,
 ) -> Tensor<2> {
-    let hidden = bert::forward(encoder, weights.at("type_encoder"), input, dropout); // [C·Lt, H]
+    let hidden = encoder.forward(&weights.at("type_encoder"), input); // [T, H]
     let pooled = match config.type_encoder_pooling {
         Pooling::Cls => first_states(hidden, input),
         Pooling::Mean => mean_states(hidden, input),
     };
-    unit_vectors(&weights.at("type_linear"), pooled, config.dropout, dropout)
+    unit_vectors(&weights.at("type_linear"), pooled, config.dropout)
 }
 
-/// The state of each input's first token.
+/// The state of each sequence's first token.
 ///
 /// # Shapes
-/// hidden [C·Lt, H] → [C, H]
+/// hidden [T, H] → [C, H]
 fn first_states(hidden: Tensor<2>, input: &EncoderInput) -> Tensor<2> {
-    let rows: Vec<u32> = (0..input.rows).map(|row| (row * input.length) as u32).collect();
+    let rows: Vec<u32> = input.sequences.iter().map(|tokens| tokens.start as u32).collect();
     ops::take_rows(hidden, &rows)
 }
 
-/// The mean state of each input's tokens, padding left out.
+/// The mean state of each sequence's tokens.
 ///
 /// # Shapes
-/// hidden [C·Lt, H] → [C, H]
+/// hidden [T, H] → [C, H]
 fn mean_states(hidden: Tensor<2>, input: &EncoderInput) -> Tensor<2> {
-    let [_, h] = hidden.dims();
-    let device = hidden.device();
-    let shares: Vec<f32> = input
-        .mask
-        .chunks(input.length)
-        .flat_map(|row| {
-            let count = row.iter().filter(|&&real| real).count() as f32;
-            row.iter().map(move |&real| if real { 1.0 / count } else { 0.0 })
-        })
-        .collect();
-    let shares = Tensor::<3>::from_data(TensorData::new(shares, [input.rows, input.length, 1]), &device);
-    (hidden.reshape([input.rows, input.length, h]) * shares)
-        .sum_dim(1)
-        .reshape([input.rows, h])
+    let sequences = &input.sequences;
+    let mut shares = vec![0f32; sequences.len() * sequences.tokens()]; // [C, T]
+    for (sequence, tokens) in sequences.iter().enumerate() {
+        let share = 1.0 / tokens.len() as f32;
+        shares[sequence * sequences.tokens()..][tokens].fill(share);
+    }
+    let shares = TensorData::new(shares, [sequences.len(), sequences.tokens()]);
+    Tensor::<2>::from_data(shares, &hidden.device()).matmul(hidden)
 }

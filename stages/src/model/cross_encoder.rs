@@ -2,33 +2,28 @@
 
 use burn::tensor::Tensor;
 
-use super::dropout::Dropout;
+use super::forward::View;
 use super::ops;
 use super::spans::unit_vectors;
-use super::weights::View;
 use crate::batch::Batch;
 use crate::recognizer::RecognizerConfig;
 
 /// The vectors of types in each sentence.
 ///
 /// # Shapes
-/// hidden [B·L, H], markers at C input positions → [B, C, D]
+/// hidden [T, H], markers at C places of every sequence → [B, C, D]
 pub(super) fn type_vectors(
     config: &RecognizerConfig,
     weights: &View<'_>,
     hidden: &Tensor<2>,
     batch: &Batch,
     markers: &[u32],
-    dropout: Option<&Dropout>,
 ) -> Tensor<3> {
     let (b, c) = (batch.sentences(), markers.len());
-    let rows: Vec<u32> = (0..b)
-        .flat_map(|sentence| {
-            markers
-                .iter()
-                .map(move |&marker| (sentence * batch.text.length) as u32 + marker)
-        })
+    let sequences = batch.text.sequences.iter();
+    let rows: Vec<u32> = sequences
+        .flat_map(|tokens| markers.iter().map(move |&marker| tokens.start as u32 + marker))
         .collect();
     let states = ops::take_rows(hidden.clone(), &rows); // [B·C, H]
-    unit_vectors(&weights.at("type_linear"), states, config.dropout, dropout).reshape([b, c, config.linear_hidden_size])
+    unit_vectors(&weights.at("type_linear"), states, config.dropout).reshape([b, c, config.linear_hidden_size])
 }

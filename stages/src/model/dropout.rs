@@ -5,6 +5,7 @@ use std::cell::Cell;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use super::input::Sequences;
 use crate::rng::Rng;
 
 /// Elements filled by one task.
@@ -35,9 +36,34 @@ impl Dropout {
     /// Four elements share 64 random bits, so the rate is rounded to a multiple of 2⁻¹⁶; the factor fits the rounded rate, which
     /// keeps the expectation exact.
     pub(super) fn mask<const D: usize>(&self, rate: f64, shape: [usize; D], device: &Device) -> Tensor<D> {
-        let site = self.site.replace(self.site.get() + 1);
-        let values = fill(self.rng.step(site), rate, shape.iter().product());
+        let values = fill(self.next_site(), rate, shape.iter().product());
         Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// A mask of attention probabilities, for the next site. An element's number counts real queries and keys alone: sequence by
+    /// sequence, in it head by head, in it query by query. So filling up shorter sequences changes no draw.
+    ///
+    /// # Shapes
+    /// [B, A, L, L], 0 where a sequence is filled up
+    pub(super) fn attention_mask(&self, rate: f64, heads: usize, sequences: &Sequences, device: &Device) -> Tensor<4> {
+        let (b, l) = (sequences.len(), sequences.longest());
+        let elements = sequences.iter().map(|tokens| heads * tokens.len() * tokens.len());
+        let drawn = fill(self.next_site(), rate, elements.sum());
+        let mut values = vec![0f32; b * heads * l * l];
+        let mut rest = drawn.as_slice();
+        for (sequence, tokens) in sequences.iter().enumerate() {
+            let length = tokens.len();
+            for row in (0..heads).flat_map(|head| (0..length).map(move |query| (sequence * heads + head) * l + query)) {
+                let (head, tail) = rest.split_at(length);
+                values[row * l..row * l + length].copy_from_slice(head);
+                rest = tail;
+            }
+        }
+        Tensor::from_data(TensorData::new(values, [b, heads, l, l]), device)
+    }
+
+    fn next_site(&self) -> Rng {
+        self.rng.step(self.site.replace(self.site.get() + 1))
     }
 }
 

@@ -9,7 +9,8 @@
 //! | letter | number of |
 //! |---|---|
 //! | B | sentences in a batch |
-//! | L | subwords of the longest encoder input, special tokens and prompt included |
+//! | T | subwords of all encoder inputs together, special tokens and prompt included |
+//! | L | subwords of the longest encoder input |
 //! | S | positions that spans can cover |
 //! | C | types asked for |
 //! | R, N | candidate rows of all sentences together; N: of spans |
@@ -17,22 +18,26 @@
 //! | D | `linear_hidden_size`, the width of compared vectors |
 //! | W | `span_width_embedding_size` |
 
-mod bert;
 mod bi_encoder;
 mod cross_encoder;
 mod dropout;
+mod encoders;
+mod forward;
 mod init;
+mod input;
 pub(crate) mod ops;
 mod spans;
 #[cfg(test)]
 mod tests;
 mod weights;
 
-pub use bert::{BertConfig, BertConfigError, EncoderInput};
 pub use dropout::Dropout;
+pub use encoders::{BertConfig, EncoderConfig, EncoderConfigError};
+pub use forward::{Forward, View};
 pub use init::{add_token_rows, new_heads};
+pub use input::{EncoderInput, Sequences};
 pub use spans::{TypeVectors, Wanted};
-pub use weights::{HostGradients, HostTensor, View, Weights, WeightsError};
+pub use weights::{HostGradients, HostTensor, Weights, WeightsError};
 
 use burn::tensor::{Device, Tensor};
 
@@ -80,8 +85,8 @@ pub enum RecognizerError {
 #[derive(Clone, Debug)]
 pub struct Recognizer {
     config: RecognizerConfig,
-    token_encoder: BertConfig,
-    type_encoder: Option<BertConfig>,
+    token_encoder: EncoderConfig,
+    type_encoder: Option<EncoderConfig>,
     weights: Weights,
     parity: Parity,
 }
@@ -94,16 +99,16 @@ impl Recognizer {
     /// If the settings contradict themselves or the weights; all missing tensors are named.
     pub fn new(
         config: RecognizerConfig,
-        token_encoder: BertConfig,
-        type_encoder: Option<BertConfig>,
+        token_encoder: EncoderConfig,
+        type_encoder: Option<EncoderConfig>,
         tensors: impl IntoIterator<Item = HostTensor>,
         device: &Device,
     ) -> Result<Self, RecognizerError> {
         config.validate()?;
-        if config.max_seq_length > token_encoder.max_position_embeddings {
+        if config.max_seq_length > token_encoder.window() {
             return Err(RecognizerError::Window {
                 asked: config.max_seq_length,
-                possible: token_encoder.max_position_embeddings,
+                possible: token_encoder.window(),
             });
         }
         let type_encoder = match type_encoder {
@@ -112,8 +117,8 @@ impl Recognizer {
             _ => None,
         };
         let mut weights = Weights::new(tensors, device)?;
-        let type_width = type_encoder.as_ref().unwrap_or(&token_encoder).hidden_size;
-        let prefixed = |prefix: &str, encoder: &BertConfig| {
+        let type_width = type_encoder.as_ref().unwrap_or(&token_encoder).hidden_size();
+        let prefixed = |prefix: &str, encoder: &EncoderConfig| {
             let shapes = encoder.shapes().into_iter();
             shapes
                 .map(|(name, shape)| (format!("{prefix}.{name}"), shape))
@@ -125,13 +130,16 @@ impl Recognizer {
                 .iter()
                 .flat_map(|encoder| prefixed("type_encoder", encoder)),
         );
-        needed.extend(init::head_shapes(&config, token_encoder.hidden_size, type_width));
+        needed.extend(init::head_shapes(&config, token_encoder.hidden_size(), type_width));
         check_shapes(&weights, needed)?;
 
-        const WORDS: &str = "embeddings.word_embeddings.weight";
-        weights.set_padding_row(&format!("token_encoder.{WORDS}"), token_encoder.pad_token_id as usize);
-        if let Some(encoder) = &type_encoder {
-            weights.set_padding_row(&format!("type_encoder.{WORDS}"), encoder.pad_token_id as usize);
+        for (prefix, encoder) in [
+            ("token_encoder", Some(&token_encoder)),
+            ("type_encoder", type_encoder.as_ref()),
+        ] {
+            let Some(encoder) = encoder else { continue };
+            let table = format!("{prefix}.{}", encoder.token_table());
+            weights.set_padding_row(&table, encoder.pad_token_id() as usize);
         }
         weights.set_padding_row("width_embedding.weight", 0);
         Ok(Self {
@@ -157,12 +165,12 @@ impl Recognizer {
     }
 
     /// The configuration of the encoder that reads text.
-    pub fn token_encoder(&self) -> &BertConfig {
+    pub fn token_encoder(&self) -> &EncoderConfig {
         &self.token_encoder
     }
 
     /// The configuration of the encoder that reads types, in a bi-encoder.
-    pub fn type_encoder(&self) -> Option<&BertConfig> {
+    pub fn type_encoder(&self) -> Option<&EncoderConfig> {
         self.type_encoder.as_ref()
     }
 
@@ -181,8 +189,8 @@ impl Recognizer {
     /// # Errors
     /// If not.
     pub fn check_vocabulary(&self, tokens: usize) -> Result<(), RecognizerError> {
-        let table = self.weights.shape("token_encoder.embeddings.word_embeddings.weight");
-        match table {
+        let table = format!("token_encoder.{}", self.token_encoder.token_table());
+        match self.weights.shape(&table) {
             Some(&[rows, _]) if rows < tokens => Err(RecognizerError::Vocabulary { tokens, rows }),
             _ => Ok(()),
         }
@@ -215,11 +223,13 @@ impl Recognizer {
     /// The vectors of types, to be used for many batches (bi-encoder). `None` for a cross-encoder, whose types know each text.
     pub fn type_vectors(&self, input: &EncoderInput) -> Option<TypeVectors> {
         let encoder = self.type_encoder.as_ref()?;
-        let chunks: Vec<Tensor<2>> = (0..input.rows)
+        let forward = Forward::new(&self.weights, None);
+        let types = input.sequences.len();
+        let chunks: Vec<Tensor<2>> = (0..types)
             .step_by(TYPE_CHUNK)
             .map(|first| {
-                let chunk = input.slice(first..input.rows.min(first + TYPE_CHUNK));
-                bi_encoder::type_vectors(&self.config, encoder, &self.weights.root(), &chunk, None)
+                let chunk = input.slice(first..types.min(first + TYPE_CHUNK));
+                bi_encoder::type_vectors(&self.config, encoder, &forward.root(), &chunk)
             })
             .collect();
         (!chunks.is_empty()).then(|| TypeVectors::Shared(Tensor::cat(chunks, 0)))
@@ -253,26 +263,23 @@ impl Recognizer {
                 span: None,
             };
         }
-        let root = self.weights.root();
-        let hidden = bert::forward(&self.token_encoder, root.at("token_encoder"), &batch.text, dropout);
+        let forward = Forward::new(&self.weights, dropout);
+        let root = forward.root();
+        let hidden = self.token_encoder.forward(&root.at("token_encoder"), &batch.text);
         let types = match (types, &batch.type_input, &self.type_encoder) {
             (Some(types), ..) => types.clone(),
             (None, TypeInput::Apart(input), Some(encoder)) => {
-                TypeVectors::Shared(bi_encoder::type_vectors(&self.config, encoder, &root, input, dropout))
+                TypeVectors::Shared(bi_encoder::type_vectors(&self.config, encoder, &root, input))
             }
-            (None, TypeInput::Markers(markers), _) => TypeVectors::PerSentence(cross_encoder::type_vectors(
-                &self.config,
-                &root,
-                &hidden,
-                batch,
-                markers,
-                dropout,
-            )),
+            (None, TypeInput::Markers(markers), _) => {
+                let types = cross_encoder::type_vectors(&self.config, &root, &hidden, batch, markers);
+                TypeVectors::PerSentence(types)
+            }
             (None, TypeInput::Apart(_), None) => {
                 unreachable!("the batch was made for a bi-encoder, and the recognizer is none")
             }
         };
-        spans::scores(&root, &hidden, &types, batch, wanted, self.config.dropout, dropout)
+        spans::scores(&root, &hidden, &types, batch, wanted, self.config.dropout)
     }
 }
 

@@ -6,6 +6,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 
 use super::dropout::Dropout;
+use super::input::Sequences;
 
 /// Stands for −∞ in masks: far below any score, yet finite. Its exponential is exactly 0 next to any real score.
 pub(crate) const REMOVED: f32 = -1e30;
@@ -35,24 +36,118 @@ pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x * share * 0.5
 }
 
-/// Scaled dot-product attention with dropout on the probabilities (Vaswani et al., 2017).
+/// What [`attention`] reads. D is the width of a head.
+#[derive(Debug)]
+pub(crate) struct Attention<'a> {
+    /// [T, A·D]
+    pub(crate) query: Tensor<2>,
+    /// [T, A·D]
+    pub(crate) key: Tensor<2>,
+    /// [T, A·D]
+    pub(crate) value: Tensor<2>,
+    /// A.
+    pub(crate) heads: usize,
+    /// How the tokens divide.
+    pub(crate) sequences: &'a Sequences,
+    /// Added to the scores before the softmax, [B, A, L, L] or with 1 in place of B or A: query before key, filled up to the
+    /// longest sequence in any way.
+    pub(crate) bias: Option<Tensor<4>>,
+    /// Tokens further apart than this do not attend to each other.
+    pub(crate) window: Option<usize>,
+    /// Dropout of the probabilities.
+    pub(crate) dropout_rate: f64,
+}
+
+/// Scaled dot-product attention within each sequence, with dropout on the probabilities (Vaswani et al., 2017). To attend
+/// without the scale `1 / √D`, multiply the query by `√D` before.
+///
+/// The sequences are filled up to the longest here, and only here.
 ///
 /// # Shapes
-/// query, key, value [B, A, L, H/A], keep_out [B, 1, 1, L] (0, or [`REMOVED`] for padding) → [B, A, L, H/A]
-pub(crate) fn attention(
-    query: Tensor<4>,
-    key: Tensor<4>,
-    value: Tensor<4>,
-    keep_out: Tensor<4>,
-    dropout_rate: f64,
-    dropout: Option<&Dropout>,
-) -> Tensor<4> {
-    let [.., width] = query.dims();
-    let scores = query
-        .mul_scalar(1.0 / (width as f64).sqrt())
-        .matmul(key.swap_dims(2, 3));
-    let probabilities = activation::softmax(scores + keep_out, 3);
-    drop_out(probabilities, dropout_rate, dropout).matmul(value)
+/// see [`Attention`] → [T, A·D]
+pub(crate) fn attention(input: Attention<'_>, dropout: Option<&Dropout>) -> Tensor<2> {
+    let Attention { heads, sequences, .. } = input;
+    let [_, width] = input.query.dims();
+    let device = input.query.device();
+    let (b, l) = (sequences.len(), sequences.longest());
+    let query = by_heads(input.query, heads, sequences).mul_scalar(1.0 / ((width / heads) as f64).sqrt());
+    let key = by_heads(input.key, heads, sequences).swap_dims(2, 3);
+    let mut scores = query.matmul(key); // [B, A, L, L]
+    if let Some(bias) = input.bias {
+        scores = scores + bias;
+    }
+    if let Some(keep) = visible(sequences, input.window) {
+        let [rows, columns] = [keep.len() / l / b, l];
+        scores = scores + removal(&keep, [b, 1, rows, columns], &device);
+    }
+    let mut probabilities = activation::softmax(scores, 3);
+    if let Some(dropout) = dropout.filter(|_| input.dropout_rate > 0.0) {
+        probabilities = probabilities * dropout.attention_mask(input.dropout_rate, heads, sequences, &device);
+    }
+    let context = probabilities.matmul(by_heads(input.value, heads, sequences)); // [B, A, L, D]
+    by_tokens(context, sequences)
+}
+
+/// Splits states into heads and fills sequences up to the longest; what they are filled with is some other token's state.
+///
+/// # Shapes
+/// x [T, A·D] → [B, A, L, D]
+pub(crate) fn by_heads(x: Tensor<2>, heads: usize, sequences: &Sequences) -> Tensor<4> {
+    let [_, width] = x.dims();
+    let (b, l) = (sequences.len(), sequences.longest());
+    let x = if sequences.tokens() == b * l {
+        x
+    } else {
+        let mut rows = Vec::with_capacity(b * l);
+        for (sequence, tokens) in sequences.iter().enumerate() {
+            rows.extend(tokens.map(|token| token as u32));
+            rows.resize((sequence + 1) * l, 0);
+        }
+        take_rows(x, &rows)
+    };
+    x.reshape([b, l, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// Puts heads together again and leaves out what sequences were filled up with.
+///
+/// # Shapes
+/// x [B, A, L, D] → [T, A·D]
+pub(crate) fn by_tokens(x: Tensor<4>, sequences: &Sequences) -> Tensor<2> {
+    let [b, heads, l, width] = x.dims();
+    let x = x.swap_dims(1, 2).reshape([b * l, heads * width]);
+    if sequences.tokens() == b * l {
+        return x;
+    }
+    let rows: Vec<u32> = sequences
+        .iter()
+        .enumerate()
+        .flat_map(|(sequence, tokens)| (0..tokens.len()).map(move |place| (sequence * l + place) as u32))
+        .collect();
+    take_rows(x, &rows)
+}
+
+/// Which keys a query may attend to, [B, L, L], or [B, L] where all queries of a sequence may attend to the same; `None` if
+/// every query may attend to every key.
+fn visible(sequences: &Sequences, window: Option<usize>) -> Option<Vec<bool>> {
+    let l = sequences.longest();
+    match window.filter(|&window| window + 1 < l) {
+        None if sequences.are_even() => None,
+        None => {
+            let keys = (0..sequences.len()).map(|sequence| sequences.keys(sequence).len());
+            Some(keys.flat_map(|keys| (0..l).map(move |key| key < keys)).collect())
+        }
+        Some(window) => {
+            let mut keep = Vec::with_capacity(sequences.len() * l * l);
+            for sequence in 0..sequences.len() {
+                let (tokens, keys) = (sequences.of(sequence).len(), sequences.keys(sequence).len());
+                for query in 0..l {
+                    // A row of filling sees every key: a softmax over nothing would be no number.
+                    keep.extend((0..l).map(|key| key < keys && (query >= tokens || query.abs_diff(key) <= window)));
+                }
+            }
+            Some(keep)
+        }
+    }
 }
 
 /// Each row divided by its length, or by 1e-12 if it is shorter.
@@ -112,4 +207,87 @@ pub(crate) fn removal<const D: usize>(keep: &[bool], shape: [usize; D], device: 
 pub(crate) fn sum(x: Tensor<2>) -> Tensor<1> {
     let [rows, _] = x.dims();
     x.sum_dim(1).reshape([1, rows]).sum_dim(1).reshape([1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    const HEADS: usize = 2;
+    const WIDTH: usize = 6;
+
+    fn states(rows: usize, purpose: &str) -> Tensor<2> {
+        let rng = Rng::new(3, purpose);
+        let values: Vec<f32> = (0..(rows * WIDTH) as u64).map(|i| rng.normal(i) as f32).collect();
+        Tensor::from_data(TensorData::new(values, [rows, WIDTH]), &Device::flex())
+    }
+
+    fn attend(lengths: &[usize], window: Option<usize>, bias: Option<Tensor<4>>) -> Tensor<2> {
+        let sequences = Sequences::of_lengths(lengths.iter().copied());
+        let of = |purpose| states(sequences.tokens(), purpose);
+        let input = Attention {
+            query: of("query"),
+            key: of("key"),
+            value: of("value"),
+            heads: HEADS,
+            sequences: &sequences,
+            bias,
+            window,
+            dropout_rate: 0.0,
+        };
+        attention(input, None)
+    }
+
+    /// Attention of one query, head and window by its formula, in f64.
+    fn by_hand(lengths: &[usize], window: usize) -> Vec<f64> {
+        let sequences = Sequences::of_lengths(lengths.iter().copied());
+        let of = |purpose| states(sequences.tokens(), purpose).into_data().try_into_vec::<f32>();
+        let (query, key, value) = (of("query").unwrap(), of("key").unwrap(), of("value").unwrap());
+        let (mut out, d) = (vec![0.0; sequences.tokens() * WIDTH], WIDTH / HEADS);
+        for tokens in sequences.iter() {
+            for (head, i) in (0..HEADS).flat_map(|head| tokens.clone().map(move |i| (head, i))) {
+                let keys: Vec<usize> = tokens.clone().filter(|j| i.abs_diff(*j) <= window).collect();
+                let at = |x: &[f32], row: usize, k: usize| f64::from(x[row * WIDTH + head * d + k]);
+                let score =
+                    |j: usize| (0..d).map(|k| at(&query, i, k) * at(&key, j, k)).sum::<f64>() / (d as f64).sqrt();
+                let weights: Vec<f64> = keys.iter().map(|&j| score(j).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for k in 0..d {
+                    out[i * WIDTH + head * d + k] = keys
+                        .iter()
+                        .zip(&weights)
+                        .map(|(&j, weight)| weight / total * at(&value, j, k))
+                        .sum();
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn sequences_attend_to_themselves_alone_and_within_the_window() {
+        for lengths in [&[4][..], &[3, 3], &[1, 5, 2], &[0, 2, 7]] {
+            for window in [None, Some(1), Some(3), Some(9)] {
+                let got: Vec<f32> = attend(lengths, window, None).into_data().try_into_vec().unwrap();
+                let expected = by_hand(lengths, window.unwrap_or(usize::MAX));
+                assert_eq!(got.len(), expected.len());
+                for (got, expected) in got.iter().zip(expected) {
+                    assert!(
+                        (f64::from(*got) - expected).abs() < 1e-6,
+                        "{lengths:?} {window:?}: {got} {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// A bias that removes everything but the diagonal leaves each token its own value.
+    #[test]
+    fn a_bias_is_added_to_the_scores() {
+        let keep: Vec<bool> = (0..9).map(|i| i % 4 == 0).collect();
+        let bias = removal(&keep, [1, 1, 3, 3], &Device::flex());
+        let got: Vec<f32> = attend(&[3, 2], None, Some(bias)).into_data().try_into_vec().unwrap();
+        assert_eq!(got, states(5, "value").into_data().try_into_vec::<f32>().unwrap());
+    }
 }

@@ -7,9 +7,8 @@
 
 use burn::tensor::{Tensor, activation};
 
-use super::dropout::Dropout;
+use super::forward::View;
 use super::ops;
-use super::weights::View;
 use crate::batch::{Batch, Rows, Spans};
 use crate::loss::Scores;
 
@@ -37,21 +36,20 @@ pub struct Wanted {
 ///
 /// # Shapes
 /// x [R, H] → [R, D]
-pub(super) fn unit_vectors(weights: &View<'_>, x: Tensor<2>, rate: f64, dropout: Option<&Dropout>) -> Tensor<2> {
-    let inner = ops::linear(x, weights.matrix("0.weight"), weights.vector("0.bias"));
-    second_layer(weights, inner, rate, dropout)
+pub(super) fn unit_vectors(weights: &View<'_>, x: Tensor<2>, rate: f64) -> Tensor<2> {
+    second_layer(weights, weights.at("0").linear(x), rate)
 }
 
 /// What follows the first linear layer.
-fn second_layer(weights: &View<'_>, inner: Tensor<2>, rate: f64, dropout: Option<&Dropout>) -> Tensor<2> {
-    let inner = ops::drop_out(activation::relu(inner), rate, dropout);
-    ops::l2_normalize(ops::linear(inner, weights.matrix("3.weight"), weights.vector("3.bias")))
+fn second_layer(weights: &View<'_>, inner: Tensor<2>, rate: f64) -> Tensor<2> {
+    let inner = weights.drop_out(activation::relu(inner), rate);
+    ops::l2_normalize(weights.at("3").linear(inner))
 }
 
 /// Scores the wanted kinds of candidates against the types. A kind without any candidate is absent.
 ///
 /// # Shapes
-/// hidden [B·L, H] → scores of [R, C] each
+/// hidden [T, H] → scores of [R, C] each
 pub(super) fn scores(
     weights: &View<'_>,
     hidden: &Tensor<2>,
@@ -59,7 +57,6 @@ pub(super) fn scores(
     batch: &Batch,
     wanted: Wanted,
     rate: f64,
-    dropout: Option<&Dropout>,
 ) -> Scores {
     let mut scores = Scores {
         start: None,
@@ -71,7 +68,7 @@ pub(super) fn scores(
     }
     let at = |name: &str, rows: &[u32]| {
         let states = ops::take_rows(hidden.clone(), rows); // [R, H]
-        unit_vectors(&weights.at(name), states, rate, dropout)
+        unit_vectors(&weights.at(name), states, rate)
     };
     let starts = at("token_start_linear", &batch.starts.encoder_row);
     let ends = at("token_end_linear", &batch.ends.encoder_row);
@@ -82,7 +79,7 @@ pub(super) fn scores(
         scores.end = Some(compare(weights, "end", ends.clone(), types, &batch.ends.rows));
     }
     if wanted.span && !batch.spans.rows.is_empty() {
-        let spans = span_vectors(weights, starts, ends, &batch.spans, rate, dropout);
+        let spans = span_vectors(weights, starts, ends, &batch.spans, rate);
         scores.span = Some(compare(weights, "span", spans, types, &batch.spans.rows));
     }
     scores
@@ -94,14 +91,7 @@ pub(super) fn scores(
 ///
 /// # Shapes
 /// starts [Rs, D], ends [Re, D] → [N, D]
-fn span_vectors(
-    weights: &View<'_>,
-    starts: Tensor<2>,
-    ends: Tensor<2>,
-    spans: &Spans,
-    rate: f64,
-    dropout: Option<&Dropout>,
-) -> Tensor<2> {
+fn span_vectors(weights: &View<'_>, starts: Tensor<2>, ends: Tensor<2>, spans: &Spans, rate: f64) -> Tensor<2> {
     let [_, d] = starts.dims();
     let mlp = weights.at("token_span_linear");
     let first = mlp.matrix("0.weight"); // [2D + W, D]
@@ -115,7 +105,7 @@ fn span_vectors(
         ops::linear(widths, part(2 * d, inputs), mlp.vector("0.bias")),
         &spans.width,
     );
-    second_layer(&mlp, starts + ends + widths, rate, dropout)
+    second_layer(&mlp, starts + ends + widths, rate)
 }
 
 /// `exp(scale) · ⟨x, type⟩`.

@@ -20,12 +20,12 @@ fn special() -> SpecialIds {
     }
 }
 
-fn encoder() -> BertConfig {
+fn encoder() -> EncoderConfig {
     let sizes = serde_json::json!({
-        "vocab_size": 60, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
+        "model_type": "bert", "vocab_size": 60, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
         "max_position_embeddings": 64,
     });
-    BertConfig::from_json(sizes.to_string().as_bytes()).expect("a plain BERT")
+    EncoderConfig::from_json(sizes.to_string().as_bytes()).expect("a plain BERT")
 }
 
 fn config(architecture: Architecture, threshold: Threshold) -> RecognizerConfig {
@@ -178,7 +178,7 @@ fn dropout_acts_in_training_only_and_by_its_keys() {
     }
 }
 
-/// What stands beside a sentence in its batch must not change its scores (nor does the padding that comes of it).
+/// What stands beside a sentence in its batch must not change its scores.
 #[test]
 fn sentences_are_scored_alone() {
     for config in systems() {

@@ -1,7 +1,7 @@
 //! [`Weights`]: every parameter of a model under its checkpoint name.
 //!
 //! The names are the reference's and Hugging Face's (`token_encoder.encoder.layer.0.attention.self.query.weight`), so a
-//! checkpoint is read and written without renaming, and the forward code asks for weights by the same words ([`View`]).
+//! checkpoint is read and written without renaming, and the forward code asks for weights by the same words ([`View`](super::forward::View)).
 //!
 //! PyTorch keeps a linear layer's weight as [out, in]. In memory it is [in, out] here, because that is the order in which it is
 //! multiplied; reading and writing transpose. Embedding tables are left as they are.
@@ -243,19 +243,26 @@ impl Weights {
         }
     }
 
-    /// The weights whose names begin with `prefix` and a point.
-    pub fn at(&self, prefix: &str) -> View<'_> {
-        View {
-            weights: self,
-            prefix: prefix.to_owned(),
+    /// A vector, or a scalar as a vector of one element.
+    pub(super) fn vector(&self, name: &str) -> Tensor<1> {
+        match self.value(name) {
+            Value::Vector(tensor) => tensor.clone(),
+            Value::Matrix(_) => unreachable!("{name} is a matrix; shapes are checked beforehand"),
         }
     }
 
-    /// The weights without a prefix.
-    pub fn root(&self) -> View<'_> {
-        View {
-            weights: self,
-            prefix: String::new(),
+    /// A matrix; a linear layer's is [in, out].
+    pub(super) fn matrix(&self, name: &str) -> Tensor<2> {
+        match self.value(name) {
+            Value::Matrix(tensor) => tensor.clone(),
+            Value::Vector(_) => unreachable!("{name} is a vector; shapes are checked beforehand"),
+        }
+    }
+
+    fn value(&self, name: &str) -> &Value {
+        match self.parameters.get(name) {
+            Some(parameter) => &parameter.value,
+            None => unreachable!("{name} is missing; names are checked beforehand"),
         }
     }
 }
@@ -292,61 +299,6 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     turned
 }
 
-/// The weights below a prefix. That they exist with the right shape is checked when a recognizer is made.
-#[derive(Clone, Debug)]
-pub struct View<'a> {
-    weights: &'a Weights,
-    prefix: String,
-}
-
-impl View<'_> {
-    /// The weights further below.
-    #[must_use]
-    pub fn at(&self, name: &str) -> Self {
-        Self {
-            weights: self.weights,
-            prefix: self.full(name),
-        }
-    }
-
-    /// Where the tensors are.
-    pub fn device(&self) -> Device {
-        self.weights.device.clone()
-    }
-
-    /// A vector, or a scalar as a vector of one element.
-    pub fn vector(&self, name: &str) -> Tensor<1> {
-        match self.value(name) {
-            Value::Vector(tensor) => tensor.clone(),
-            Value::Matrix(_) => unreachable!("{} is a matrix; shapes are checked beforehand", self.full(name)),
-        }
-    }
-
-    /// A matrix; a linear layer's is [in, out].
-    pub fn matrix(&self, name: &str) -> Tensor<2> {
-        match self.value(name) {
-            Value::Matrix(tensor) => tensor.clone(),
-            Value::Vector(_) => unreachable!("{} is a vector; shapes are checked beforehand", self.full(name)),
-        }
-    }
-
-    fn value(&self, name: &str) -> &Value {
-        let name = self.full(name);
-        match self.weights.parameters.get(&name) {
-            Some(parameter) => &parameter.value,
-            None => unreachable!("{name} is missing; names are checked beforehand"),
-        }
-    }
-
-    fn full(&self, name: &str) -> String {
-        if self.prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.prefix)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,11 +323,11 @@ mod tests {
     #[test]
     fn linear_weights_are_turned_and_written_back() {
         let weights = Weights::new(tensors(), &Device::flex()).expect("valid tensors");
-        let matrix = weights.at("a").matrix("weight");
+        let matrix = weights.matrix("a.weight");
         assert_eq!(matrix.dims(), [2, 3]);
         assert_eq!(floats(matrix.into_data()), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
         assert_eq!(
-            floats(weights.root().matrix("word_embeddings.weight").into_data()),
+            floats(weights.matrix("word_embeddings.weight").into_data()),
             [7.0, 8.0, 9.0, 10.0]
         );
         let mut back: Vec<HostTensor> = weights.to_host().collect();
@@ -405,9 +357,10 @@ mod tests {
     fn gradients_skip_padding_rows_and_unused_parameters_and_updates_happen_in_place() {
         let mut weights = Weights::new(tensors(), &Device::flex().autodiff()).expect("valid tensors");
         weights.set_padding_row("word_embeddings.weight", 0);
-        let root = weights.root();
-        let x = root.matrix("word_embeddings.weight").matmul(root.matrix("a.weight"));
-        let loss = (x * root.vector("scale").unsqueeze::<2>()).sum();
+        let x = weights
+            .matrix("word_embeddings.weight")
+            .matmul(weights.matrix("a.weight"));
+        let loss = (x * weights.vector("scale").unsqueeze::<2>()).sum();
         let gradients = weights.gradients(&mut loss.backward());
         drop(loss);
         assert_eq!(
@@ -428,10 +381,10 @@ mod tests {
             });
         }
         assert_eq!(places[0], places[1]);
-        let changed = floats(weights.root().matrix("word_embeddings.weight").into_data());
+        let changed = floats(weights.matrix("word_embeddings.weight").into_data());
         assert_eq!(changed, [7.0, 8.0, 0.0, -2.0]);
         assert_eq!(
-            floats(Value::Vector(weights.root().vector("a.bias")).into_data()),
+            floats(Value::Vector(weights.vector("a.bias")).into_data()),
             [1.0, 2.0, 3.0]
         );
     }

@@ -6,13 +6,10 @@ use super::batches::BatchRows;
 use super::settings::TrainSettings;
 use crate::batch::{Collator, LABEL_MARKER, Markers, THRESHOLD_MARKER, TypeReader};
 use crate::checkpoint::{config_json, copy, encoder_config, open_tokenizer, single, write};
-use crate::model::{BertConfig, HostTensor, Recognizer, add_token_rows, new_heads};
+use crate::model::{EncoderConfig, HostTensor, Recognizer, add_token_rows, new_heads};
 use crate::tensors::read_safetensors;
 use crate::tokenizer::TextTokenizer;
 use crate::tokens::{Sentence, Split};
-
-/// The token encoder's table of token embeddings.
-const WORDS: &str = "token_encoder.embeddings.word_embeddings.weight";
 
 /// Everything that a training reads.
 pub(super) struct TrainingData {
@@ -23,8 +20,8 @@ pub(super) struct TrainingData {
     tokenizer: TextTokenizer,
     tokenizer_digest: Digest,
     type_tokenizer: Option<TextTokenizer>,
-    token_encoder: BertConfig,
-    type_encoder: Option<BertConfig>,
+    token_encoder: EncoderConfig,
+    type_encoder: Option<EncoderConfig>,
     /// A cross-encoder's marker tokens, and its tokenizer with them.
     markers: Option<(Markers, Vec<u8>)>,
 }
@@ -97,7 +94,7 @@ impl TrainingData {
             (Some((markers, _)), _, _) => TypeReader::Prompt(*markers),
             (None, Some(tokenizer), Some(encoder)) => TypeReader::Apart {
                 special: *tokenizer.special(),
-                window: encoder.max_position_embeddings,
+                window: encoder.window(),
             },
             // Unreachable by `open`: a recognizer has either markers or a type encoder.
             (None, _, _) => TypeReader::Apart {
@@ -121,19 +118,20 @@ impl TrainingData {
         let mut tensors = prefixed(ctx.input("token_encoder")?, "token_encoder")?;
         if let Some((markers, _)) = &self.markers {
             let ids: Vec<u32> = [markers.label].into_iter().chain(markers.threshold).collect();
-            let table = tensors.iter_mut().find(|tensor| tensor.name == WORDS);
-            let table = table.ok_or_else(|| StageError::new(format!("the token encoder has no `{WORDS}`")))?;
+            let name = format!("token_encoder.{}", self.token_encoder.token_table());
+            let table = tensors.iter_mut().find(|tensor| tensor.name == name);
+            let table = table.ok_or_else(|| StageError::new(format!("the token encoder has no `{name}`")))?;
             add_token_rows(table, self.tokenizer.vocab_size(), &ids, settings.seed);
         }
         if self.type_encoder.is_some() {
             tensors.extend(prefixed(ctx.input("type_encoder")?, "type_encoder")?);
         }
         let config = settings.recognizer();
-        let token_width = self.token_encoder.hidden_size;
+        let token_width = self.token_encoder.hidden_size();
         let type_width = self
             .type_encoder
             .as_ref()
-            .map_or(token_width, |encoder| encoder.hidden_size);
+            .map_or(token_width, EncoderConfig::hidden_size);
         tensors.extend(new_heads(&config, token_width, type_width, settings.seed));
         let (token_encoder, type_encoder) = (self.token_encoder.clone(), self.type_encoder.clone());
         let recognizer = Recognizer::new(config, token_encoder, type_encoder, tensors, device)

@@ -40,7 +40,7 @@ impl Kind for Train {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn about(&self) -> &'static str {

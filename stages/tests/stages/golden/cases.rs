@@ -11,7 +11,7 @@ fn golden_cases() {
     let mut problems = Vec::new();
     for Listed { name } in &listed {
         let case: Case = golden.json(&format!("cases/{name}/case.json"));
-        let window = golden.encoder("encoder").max_position_embeddings;
+        let window = golden.encoder("encoder").window();
         let setting = Setting {
             golden: &golden,
             config: recognizer_config(

@@ -1,6 +1,7 @@
 //! A batch against the collator's tensors, which hold every enumerated span, padding included.
 
 use nerpipe_stages::batch::{Batch, Rows, TypeInput};
+use nerpipe_stages::model::EncoderInput;
 
 use super::case::{Meta, Setting};
 use super::{Findings, Tensors};
@@ -15,44 +16,17 @@ impl Setting<'_> {
         prefix: &str,
         findings: &mut Findings,
     ) {
-        let text = |name: &str| format!("{prefix}token.{name}");
-        let ids: Vec<i64> = batch.text.ids.iter().map(|&id| i64::from(id)).collect();
-        let shape = vec![batch.text.rows, batch.text.length];
-        findings.equal(
-            &text("input_ids"),
-            &(shape.clone(), ids),
-            expected.integer(&text("input_ids")),
-        );
-        let mask = (shape, flags(&batch.text.mask));
-        findings.equal(
-            &text("attention_mask"),
-            &mask,
-            expected.integer(&text("attention_mask")),
-        );
+        padded(&batch.text, expected, &format!("{prefix}token"), findings);
         match &batch.type_input {
-            TypeInput::Apart(input) => {
-                let shape = vec![input.rows, input.length];
-                let ids: Vec<i64> = input.ids.iter().map(|&id| i64::from(id)).collect();
-                let name = |field: &str| format!("{prefix}type.{field}");
-                findings.equal(
-                    &name("input_ids"),
-                    &(shape.clone(), ids),
-                    expected.integer(&name("input_ids")),
-                );
-                let mask = (shape, flags(&input.mask));
-                findings.equal(
-                    &name("attention_mask"),
-                    &mask,
-                    expected.integer(&name("attention_mask")),
-                );
-            }
+            TypeInput::Apart(input) => padded(input, expected, &format!("{prefix}type"), findings),
             TypeInput::Markers(positions) => {
                 findings.equal(
                     &format!("{prefix}markers"),
                     &Some(positions.clone()),
                     &meta.label_token_subword_positions,
                 );
-                let text_start = batch.text.length + batch.text_position as usize - batch.starts.rows.enumerated;
+                let text_start =
+                    batch.text.sequences.longest() + batch.text_position as usize - batch.starts.rows.enumerated;
                 findings.equal(
                     &format!("{prefix}text start"),
                     &Some(text_start),
@@ -153,6 +127,23 @@ impl Setting<'_> {
             expected_rows.sort();
             findings.equal(&name, &entity_rows, &expected_rows);
         }
+    }
+}
+
+/// An encoder input against ids and mask of the reference, which fills every row up to the longest.
+fn padded(input: &EncoderInput, expected: &Tensors, prefix: &str, findings: &mut Findings) {
+    let (rows, length) = (input.sequences.len(), input.sequences.longest());
+    let (mut ids, mut mask) = (vec![0i64; rows * length], vec![0i64; rows * length]);
+    for row in 0..rows {
+        let (tokens, keys) = (input.sequences.of(row), input.sequences.keys(row));
+        mask[row * length..row * length + keys.len()].fill(1);
+        for (place, &id) in input.ids[tokens].iter().enumerate() {
+            ids[row * length + place] = i64::from(id);
+        }
+    }
+    for (name, values) in [("input_ids", ids), ("attention_mask", mask)] {
+        let name = format!("{prefix}.{name}");
+        findings.equal(&name, &(vec![rows, length], values), expected.integer(&name));
     }
 }
 

@@ -109,7 +109,7 @@ fn check(golden: &Golden, edges: &Edges, edge: &Edge, outcome: &Outcome, finding
     {
         // Defect 8: the reference takes words of the text for special tokens. Ours stay text, and the gold is found.
         let special_ids = [special.cls, special.sep, special.pad];
-        let ours = &batch.text.ids[text_start..batch.text.length - 1];
+        let ours = &batch.text.ids[text_start..batch.text.ids.len() - 1];
         findings.equal(
             &what("text without special tokens"),
             &ours.iter().any(|id| special_ids.contains(id)),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nerpipe_stages::batch::{Markers, TypeReader};
-use nerpipe_stages::model::{BertConfig, HostTensor};
+use nerpipe_stages::model::{EncoderConfig, HostTensor};
 use nerpipe_stages::parity::Parity;
 use nerpipe_stages::recognizer::RecognizerConfig;
 use nerpipe_stages::tokenizer::{Encoded, TextTokenizer};
@@ -50,8 +50,8 @@ impl Golden {
         Tensors::read(&self.bytes(name))
     }
 
-    fn encoder(&self, name: &str) -> BertConfig {
-        BertConfig::from_json(&self.bytes(&format!("{name}/config.json")))
+    fn encoder(&self, name: &str) -> EncoderConfig {
+        EncoderConfig::from_json(&self.bytes(&format!("{name}/config.json")))
             .unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
@@ -85,7 +85,7 @@ impl Golden {
         if config.is_bi_encoder() {
             TypeReader::Apart {
                 special: *self.tokenizer("type_encoder").special(),
-                window: self.encoder("type_encoder").max_position_embeddings,
+                window: self.encoder("type_encoder").window(),
             }
         } else {
             TypeReader::Prompt(self.markers(config))
