@@ -107,7 +107,8 @@ fn learn(architecture: &str, loss: &str, more: Value) -> (Bench, Made, f64) {
 
 #[test]
 fn a_bi_encoder_learns_with_bce() {
-    let (_bench, model, f1) = learn("bi_encoder", "bce", json!({}));
+    // At 150 steps some seeds are still on their way.
+    let (_bench, model, f1) = learn("bi_encoder", "bce", json!({"max_steps": 300}));
     assert!(f1 > 0.9, "{f1}");
     let config = model.json("config.json");
     assert_eq!(
