@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{EncoderConfig, HostTensor};
 use crate::recognizer::RecognizerConfig;
-use crate::tensors::read_safetensors;
+use crate::tensors::read_tensors;
 use crate::tokenizer::TextTokenizer;
 
 /// The key of `config.json` that holds the settings of the training; nothing reads it but people.
@@ -71,7 +71,7 @@ impl Checkpoint {
             config,
             token_encoder: encoder_config(model, "token_encoder_config.json")?,
             type_encoder,
-            tensors: read_safetensors(&single(model, "model.safetensors")?)?,
+            tensors: read_tensors(&single(model, "model.safetensors")?)?,
             tokenizer_digest,
         })
     }

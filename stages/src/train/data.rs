@@ -7,7 +7,7 @@ use super::settings::TrainSettings;
 use crate::batch::{Collator, LABEL_MARKER, Markers, THRESHOLD_MARKER, TypeReader};
 use crate::checkpoint::{config_json, copy, encoder_config, open_tokenizer, single, write};
 use crate::model::{EncoderConfig, HostTensor, Recognizer, add_token_rows, new_heads};
-use crate::tensors::read_safetensors;
+use crate::tensors::read_tensors;
 use crate::tokenizer::TextTokenizer;
 use crate::tokens::{Sentence, Split};
 
@@ -188,7 +188,7 @@ fn digest_of(input: &Input, part: &str) -> Result<Digest, StageError> {
 
 /// An encoder's tensors under a checkpoint's names.
 fn prefixed(encoder: &Input, prefix: &str) -> Result<Vec<HostTensor>, StageError> {
-    let tensors = read_safetensors(&single(encoder, "model.safetensors")?)?;
+    let tensors = read_tensors(&single(encoder, "model.safetensors")?)?;
     Ok(tensors
         .into_iter()
         .map(|tensor| HostTensor {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nerpipe_engine::testing::{Bench, Made};
 use nerpipe_stages::encoder::Encoder;
 use nerpipe_stages::load::Load;
-use nerpipe_stages::tensors::read_safetensors;
+use nerpipe_stages::tensors::read_tensors;
 use nerpipe_stages::tokenize::Tokenize;
 use nerpipe_stages::train::Train;
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ fn gpu_trainings_agree_with_the_cpu() {
                 .input("type_encoder", &encoder);
             let bench = bench.device(device);
             let model = bench.run(&Train, settings.clone()).expect(device);
-            let weights = read_safetensors(model.path("model.safetensors")).expect("weights");
+            let weights = read_tensors(model.path("model.safetensors")).expect("weights");
             (losses(&model), weights)
         };
         let ((cpu_losses, cpu), (gpu_losses, gpu)) = (train("cpu"), train("wgpu"));
