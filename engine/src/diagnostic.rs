@@ -31,6 +31,13 @@ pub struct Place {
     pub source: String,
 }
 
+impl Place {
+    /// The text at the marker.
+    pub fn marked(&self) -> String {
+        self.source.chars().skip(self.column - 1).take(self.length).collect()
+    }
+}
+
 /// One thing to tell the author of a manifest. Texts are lower-case fragments without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {

@@ -107,6 +107,17 @@ pub(crate) fn expand_one(project: &Path, field: &str, pattern: &str) -> Result<(
         return Ok((full.parent().unwrap_or(&full).to_owned(), vec![full]));
     }
 
+    let (fixed, mut paths) = matches(project, pattern)
+        .map_err(|error| StageError::new(format!("`{field}`: {}", error.message)).maybe_help(error.help))?;
+    paths.retain(|path| path.is_file());
+    if paths.is_empty() {
+        return Err(nothing());
+    }
+    Ok((fixed, paths))
+}
+
+/// The fixed part of a pattern, and the files and folders that fit it, sorted.
+pub(crate) fn matches(project: &Path, pattern: &str) -> Result<(PathBuf, Vec<PathBuf>), StageError> {
     let relative = Path::new(pattern);
     let plain: PathBuf = relative
         .components()
@@ -116,27 +127,19 @@ pub(crate) fn expand_one(project: &Path, field: &str, pattern: &str) -> Result<(
     let rest = relative.strip_prefix(&plain).unwrap_or(relative);
     // Only what the user wrote as a wildcard is one; the folders before it may hold any characters.
     let text = match (fixed.to_str(), rest.to_str()) {
+        (Some(""), Some(rest)) => rest.to_owned(),
         (Some(fixed), Some(rest)) => format!("{}/{rest}", Pattern::escape(fixed).trim_end_matches('/')),
-        _ => {
-            return Err(StageError::new(format!(
-                "`{field}`: the path of `{pattern}` is not UTF-8"
-            )));
-        }
+        _ => return Err(StageError::new(format!("the path of `{pattern}` is not UTF-8"))),
     };
-    let matches = glob::glob_with(&text, OPTIONS)
-        .map_err(|error| StageError::new(format!("`{field}`: `{pattern}` is not a glob: {}", error.msg)))?;
+    let found = glob::glob_with(&text, OPTIONS)
+        .map_err(|error| StageError::new(format!("`{pattern}` is not a glob: {}", error.msg)))?;
     let mut paths = Vec::new();
-    for path in matches {
+    for path in found {
         let path = path.map_err(|error| {
             let place = error.path().to_owned();
             FileError::of("read", place)(error.into())
         })?;
-        if path.is_file() {
-            paths.push(path);
-        }
-    }
-    if paths.is_empty() {
-        return Err(nothing());
+        paths.push(path);
     }
     Ok((fixed, paths))
 }
@@ -210,6 +213,13 @@ mod tests {
             names(&["data"]).unwrap(),
             ["dev/a.jsonl", "train/a.jsonl", "train/b.jsonl"]
         );
+    }
+
+    #[test]
+    fn a_wildcard_may_stand_right_below_a_relative_project() {
+        let found = |pattern| matches(Path::new("."), pattern).unwrap().1;
+        assert_eq!(found("Cargo.t*"), [Path::new("Cargo.toml")]);
+        assert_eq!(found("./src/lib.*"), [Path::new("src/lib.rs")]);
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub fn plan(
 ) -> Result<Plan, StageError> {
     let mut survey = Survey::new(graph, registry, cache, project, selected);
     let publisher = Publisher::open(cache, project, false)?;
+    publisher.check(graph)?;
     survey.remake_missing_bytes(&publisher)?;
     let mut plan = Plan {
         manifest: graph.name.clone(),

@@ -5,7 +5,7 @@
 //! knows by digest; anything else is refused unless the user says to overwrite. A target that is missing is put back
 //! without running anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::artifact::{Artifact, ArtifactFile};
 use crate::cache::{BytesGone, Cache};
 use crate::digest::Digest;
 use crate::files::{self, FileError, Links};
-use crate::graph::Publish;
+use crate::graph::{Graph, Publish};
 use crate::kind::StageError;
 use crate::process;
 
@@ -159,27 +159,46 @@ impl<'a> Publisher<'a> {
             .map_err(FileError::of("write", to))
     }
 
-    /// Where the target is, if no link on the way leads out of the project.
+    /// Refuses targets outside the project or among the cache's own files, before anything is run for them.
+    pub(crate) fn check(&self, graph: &Graph) -> Result<(), StageError> {
+        let mut folders = HashSet::new();
+        for publish in graph.instances.iter().flat_map(|instance| &instance.publish) {
+            if folders.insert(publish.target.parent()) {
+                self.place(publish)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the target is, if it lies in the project and not in the cache.
     fn place(&self, publish: &Publish) -> Result<PathBuf, StageError> {
-        let target = self.project.join(&publish.target);
         let refuse = |why: &str| {
             StageError::new(format!("cannot publish to `{}`: {why}", publish.target.display()))
                 .help("targets lie in the project, outside the cache")
         };
-        let parent = target.parent().ok_or_else(|| refuse("it has no folder"))?;
-        let existing = parent.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
-        let existing = existing.ok_or_else(|| refuse("it has no folder"))?;
-        let real = fs::canonicalize(existing).map_err(FileError::of("follow", existing))?;
-        if !real.starts_with(&self.project) {
-            return Err(refuse("a link on the way leads out of the project"));
-        }
+        let real = real_place(&self.project, &publish.target).map_err(refuse)?;
         // The project may lie in a cache folder's parent, but nothing is published among the cache's own files.
-        let below = target.strip_prefix(existing).unwrap_or(&target);
-        if real.join(below).starts_with(self.cache.root()) {
+        if real.starts_with(self.cache.root()) {
             return Err(refuse("it is inside the cache"));
         }
-        Ok(target)
+        Ok(self.project.join(&publish.target))
     }
+}
+
+/// Where a target really is, with links on the way followed. `project` is a path without links.
+///
+/// # Errors
+/// In words, if a link leads out of the project.
+pub(crate) fn real_place(project: &Path, target: &Path) -> Result<PathBuf, &'static str> {
+    let target = project.join(target);
+    let parent = target.parent().ok_or("it has no folder")?;
+    let existing = parent.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
+    let existing = existing.ok_or("it has no folder")?;
+    let real = fs::canonicalize(existing).map_err(|_| "a link on the way leads nowhere")?;
+    if !real.starts_with(project) {
+        return Err("a link on the way leads out of the project");
+    }
+    Ok(real.join(target.strip_prefix(existing).unwrap_or(&target)))
 }
 
 /// (name below the target, file) of everything that belongs to a target; the name is empty if the target is one file.

@@ -4,13 +4,14 @@
 //! |-------------------------------------------|------------------------------------------------------------------|
 //! | `{$replicate: 3}`                         | 0, 1, 2                                                          |
 //! | `{$range: {from: 1, to: 5, step: 2}}`     | 1, 3, 5; `to` is included if a step meets it; `step` is 1        |
-//! | `{$glob: data/*.jsonl}`                   | a named value per file: `en` with the fields `path`, `file`      |
+//! | `{$glob: data/*.jsonl}`                   | a named value per file or folder: `en` with `path` and `file`    |
 
 use std::path::Path;
 
 use serde_json::{Map, Number, Value, json};
 
-use super::{AxisValue, MAX_CELLS};
+use super::{AxisValue, MAX_CELLS, grouped};
+use crate::inputs;
 use crate::manifest::reader::Reader;
 use crate::source::ValuePath;
 use crate::suggest::did_you_mean;
@@ -39,7 +40,10 @@ pub(super) fn values(
 
 fn replicate(argument: &Value) -> Result<Vec<AxisValue>, String> {
     let count = argument.as_u64().filter(|count| (1..=MAX_CELLS as u64).contains(count));
-    let count = count.ok_or(format!("`$replicate` takes a number from 1 to {MAX_CELLS}"))?;
+    let count = count.ok_or(format!(
+        "`$replicate` takes a number from 1 to {}",
+        grouped(MAX_CELLS as u128)
+    ))?;
     Ok((0..count)
         .map(|index| AxisValue {
             name: index.to_string(),
@@ -77,7 +81,11 @@ fn range(argument: &Value) -> Result<Vec<AxisValue>, String> {
     }
     let count = (last - first) / width + 1;
     if count > MAX_CELLS as i64 {
-        return Err(format!("`$range` makes {count} values; the limit is {MAX_CELLS}"));
+        return Err(format!(
+            "`$range` makes {} values; the limit is {}",
+            grouped(count as u128),
+            grouped(MAX_CELLS as u128)
+        ));
     }
     let value = |index: i64| {
         let units = first + index * width;
@@ -109,24 +117,19 @@ fn glob(argument: &Value, project: &Path) -> Result<Vec<AxisValue>, String> {
     let pattern = argument
         .as_str()
         .ok_or("`$glob` takes a pattern such as `data/*.jsonl`")?;
-    let full = Path::new(&glob::Pattern::escape(&project.to_string_lossy())).join(pattern);
-    let matches = glob::glob(&full.to_string_lossy()).map_err(|error| format!("`{pattern}` is no pattern: {error}"))?;
+    let (_, paths) = inputs::matches(project, pattern).map_err(|error| error.message)?;
     let mut found = Vec::new();
-    for file in matches {
-        let file = file.map_err(|error| format!("cannot look into `{}`: {}", error.path().display(), error.error()))?;
-        let path = file
-            .strip_prefix(project)
-            .unwrap_or(&file)
-            .to_string_lossy()
-            .replace('\\', "/");
-        let name = file
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        found.push((path, name));
+    for file in paths {
+        let path = file.strip_prefix(project).unwrap_or(&file);
+        let text = |name: &Path| name.to_str().map(str::to_owned);
+        match (text(path), file.file_name().and_then(|name| text(Path::new(name)))) {
+            (Some(path), Some(name)) => found.push((path, name)),
+            _ => return Err(format!("the name of `{}` is not UTF-8", path.display())),
+        }
     }
     found.sort();
     if found.is_empty() {
-        return Err(format!("no file matches `{pattern}`"));
+        return Err(format!("nothing matches `{pattern}`"));
     }
     let stem = |name: &str| match name.split_once('.') {
         Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
@@ -188,7 +191,7 @@ mod tests {
         assert!(
             range(&json!({"from": 0, "to": 1e9}))
                 .unwrap_err()
-                .contains("1000000001 values")
+                .contains("1,000,000,001 values")
         );
     }
 
@@ -212,11 +215,18 @@ mod tests {
             found[0].value,
             json!({"path": "b/de.test.jsonl", "file": "de.test.jsonl"})
         );
+        std::fs::write(project.path().join("b/.hidden.jsonl"), "").unwrap();
+        assert_eq!(
+            names(glob(&json!("*"), project.path())).unwrap(),
+            ["b", "c"],
+            "folders too"
+        );
+        assert_eq!(names(glob(&json!("b/*.jsonl"), project.path())).unwrap(), ["de", "en"]);
         let both = names(glob(&json!("*/en.jsonl"), project.path())).unwrap();
         assert_eq!(both, ["b/en.jsonl", "c/en.jsonl"]);
         assert_eq!(
             names(glob(&json!("x*"), project.path())).unwrap_err(),
-            "no file matches `x*`"
+            "nothing matches `x*`"
         );
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::interpolate::{AxisPoint, Scope, VarsOnly, interpolate, scalar_text};
-use crate::manifest::reader::{Reader, kind_of};
+use crate::manifest::reader::{Reader, given, kind_of};
 use crate::source::ValuePath;
 use crate::suggest::did_you_mean;
 
@@ -63,6 +63,8 @@ pub(crate) type Cell = Vec<Option<usize>>;
 pub(crate) struct Override {
     pub(crate) when: Condition,
     pub(crate) set: Vec<Assignment>,
+    /// Where it is written.
+    path: ValuePath,
 }
 
 /// `stage.setting: value` of an override.
@@ -82,7 +84,9 @@ pub(crate) struct Sweep {
     pub(crate) axes: Vec<Axis>,
     pub(crate) cells: Vec<Cell>,
     pub(crate) overrides: Vec<Override>,
-    /// Axes that are there and could not be read; nobody should hear that they do not exist.
+    /// The names of all axes as written.
+    declared: Vec<String>,
+    /// Axes that could not be read; nobody should hear that they do not exist.
     broken: BTreeSet<String>,
 }
 
@@ -101,7 +105,7 @@ impl Sweep {
 
     /// Whether there is an axis of this name, readable or not.
     pub(crate) fn declares(&self, name: &str) -> bool {
-        self.axis(name).is_some() || self.broken.contains(name)
+        self.declared.iter().any(|declared| declared == name)
     }
 
     /// Reads `sweep:`; what is wrong goes to `reader`. `project` is where `$glob` looks.
@@ -115,7 +119,8 @@ impl Sweep {
         let before = reader.found.len();
 
         let axes_path = path.child("axes");
-        if let Some(axes) = map.get("axes").and_then(|axes| reader.map(axes, &axes_path, "`axes`")) {
+        if let Some(axes) = given(map, "axes").and_then(|axes| reader.map(axes, &axes_path, "`axes`")) {
+            sweep.declared = axes.keys().cloned().collect();
             for (name, value) in axes {
                 let path = axes_path.child(name);
                 reader.name(name, &path, "an axis");
@@ -136,20 +141,14 @@ impl Sweep {
             }
         }
         // Values that only `include` names become values of their axis first, so that conditions can name them too.
-        let include_path = path.child("include");
-        let included = match map
-            .get("include")
-            .and_then(|list| reader.list(list, &include_path, "`include`"))
-        {
-            Some(list) => sweep.read_included(list, &include_path, vars, reader),
-            None => Vec::new(),
-        };
-        if let Some(list) = map
-            .get("override")
-            .and_then(|list| reader.list(list, &path.child("override"), "`override`"))
-        {
-            sweep.overrides = sweep.read_overrides(list, &path.child("override"), reader);
+        let included = sweep.list("include", map, vars, reader);
+        let included = sweep.read_included(&included, &path.child("include"), reader);
+        let overrides_path = path.child("override");
+        if let Some(list) = given(map, "override").and_then(|list| reader.list(list, &overrides_path, "`override`")) {
+            sweep.overrides = sweep.read_overrides(list, &overrides_path, vars, reader);
         }
+        let excluded = sweep.list("exclude", map, vars, reader);
+        let excluded = sweep.read_excluded(&excluded, &path.child("exclude"), reader);
         // A sweep with mistakes has no cells worth expanding.
         if reader.found.len() > before {
             return sweep;
@@ -158,21 +157,41 @@ impl Sweep {
         if !sweep.expand(&from_include, &axes_path, reader) {
             return sweep;
         }
-        if let Some(list) = map
-            .get("exclude")
-            .and_then(|list| reader.list(list, &path.child("exclude"), "`exclude`"))
-        {
-            sweep.exclude(list, &path.child("exclude"), vars, reader);
-        }
+        sweep.exclude(excluded, reader);
         sweep.include(included, reader);
         if sweep.cells.is_empty() {
-            reader.bad_key(
-                &path,
-                "the sweep has no cell left",
-                Some("check `exclude` and empty axes".to_owned()),
-            );
+            let help = "`exclude` takes all of them away".to_owned();
+            reader.bad_key(&path, "the sweep has no cell left", Some(help));
+        } else {
+            sweep.check_conditions(reader);
         }
         sweep
+    }
+
+    /// The items of `exclude` or `include` with variables written out, each with its place in the list; an item that
+    /// cannot be written out is reported and left out.
+    fn list(
+        &self,
+        key: &str,
+        map: &Map<String, Value>,
+        vars: &Map<String, Value>,
+        reader: &mut Reader<'_>,
+    ) -> Vec<(usize, Value)> {
+        let path = ValuePath::from(["sweep", key]);
+        let Some(value) = given(map, key) else {
+            return Vec::new();
+        };
+        // The whole list may be a variable.
+        let whole = match value {
+            Value::String(_) => self.write_out(value, &path, vars, reader),
+            list => Some(list.clone()),
+        };
+        let Some(whole) = whole else { return Vec::new() };
+        let items = reader.list(&whole, &path, &format!("`{key}`")).unwrap_or_default();
+        let items = items.iter().enumerate();
+        items
+            .filter_map(|(index, item)| Some((index, self.write_out(item, &path.child(index), vars, reader)?)))
+            .collect()
     }
 
     /// Variables written out in a part of the sweep.
@@ -244,6 +263,10 @@ impl Sweep {
                 return None;
             }
         };
+        if values.is_empty() {
+            let help = "give it values, or take it away".to_owned();
+            reader.bad_key(path, format!("axis `{name}` has no values"), Some(help));
+        }
         let mut seen = BTreeSet::new();
         for (index, value) in values.iter().enumerate() {
             let place = values_path.child(if named { value.name.clone() } else { index.to_string() });
@@ -280,10 +303,7 @@ impl Sweep {
         for (name, wanted) in map {
             let place = path.child(name);
             let Some(axis) = self.axis(name) else {
-                if !self.broken.contains(name) {
-                    let help = did_you_mean(name, self.axes.iter().map(|axis| axis.name.as_str()));
-                    reader.bad_key(&place, format!("there is no axis `{name}` here"), help);
-                }
+                self.no_such_axis(name, &place, reader);
                 complete = false;
                 continue;
             };
@@ -310,6 +330,17 @@ impl Sweep {
             condition.0.insert(axis, fits);
         }
         complete.then_some(condition)
+    }
+
+    fn no_such_axis(&self, name: &str, path: &ValuePath, reader: &mut Reader<'_>) {
+        if !self.declares(name) {
+            let help = did_you_mean(name, self.axes.iter().map(|axis| axis.name.as_str()));
+            reader.bad_key(path, format!("there is no axis `{name}`"), help);
+        } else if !self.broken.contains(name) {
+            // Conditions of axes are read while axes are.
+            let help = "the `when` of an axis names axes above it: change their order".to_owned();
+            reader.bad_key(path, format!("the axis `{name}` comes later"), Some(help));
+        }
     }
 
     fn value_index(&self, axis: usize, value: &Value) -> Option<usize> {
@@ -374,48 +405,57 @@ impl Sweep {
         true
     }
 
-    fn exclude(&mut self, list: &[Value], path: &ValuePath, vars: &Map<String, Value>, reader: &mut Reader<'_>) {
-        let product = self.cells.clone();
-        for (index, item) in list.iter().enumerate() {
+    fn read_excluded(
+        &self,
+        list: &[(usize, Value)],
+        path: &ValuePath,
+        reader: &mut Reader<'_>,
+    ) -> Vec<(Condition, ValuePath)> {
+        let item = |(index, item): &(usize, Value)| {
             let path = path.child(index);
-            let Some(item) = self.write_out(item, &path, vars, reader) else {
-                continue;
-            };
-            let Some(condition) = self.condition(&item, &path, reader) else {
-                continue;
-            };
+            Some((self.condition(item, &path, reader)?, path))
+        };
+        list.iter().filter_map(item).collect()
+    }
+
+    fn exclude(&mut self, excluded: Vec<(Condition, ValuePath)>, reader: &mut Reader<'_>) {
+        let product = self.cells.clone();
+        for (condition, path) in excluded {
             if !product.iter().any(|cell| condition.holds(cell)) {
-                reader.bad_value(
-                    &path,
-                    "excludes no cell",
-                    Some("the sweep has no such combination".to_owned()),
-                );
+                let help = "the sweep has no such combination".to_owned();
+                reader.bad_value(&path, "excludes no cell", Some(help));
             }
             self.cells.retain(|cell| !condition.holds(cell));
         }
     }
 
+    /// Refuses axes and overrides whose `when` holds nowhere.
+    fn check_conditions(&self, reader: &mut Reader<'_>) {
+        for (index, axis) in self.axes.iter().enumerate() {
+            if !self.cells.iter().any(|cell| cell[index].is_some()) {
+                let path = ValuePath::from(["sweep", "axes", &axis.name]);
+                reader.bad_key(&path, format!("no cell has the axis `{}`", axis.name), None);
+            }
+        }
+        for item in &self.overrides {
+            if !self.cells.iter().any(|cell| item.when.holds(cell)) {
+                let help = "the sweep has no such combination".to_owned();
+                reader.bad_value(&item.path.child("when"), "this `when` fits no cell", Some(help));
+            }
+        }
+    }
+
     /// Reads the cells of `include` and gives axes that are lists the values that only they name.
-    fn read_included(
-        &mut self,
-        list: &[Value],
-        path: &ValuePath,
-        vars: &Map<String, Value>,
-        reader: &mut Reader<'_>,
-    ) -> Vec<Included> {
+    fn read_included(&mut self, list: &[(usize, Value)], path: &ValuePath, reader: &mut Reader<'_>) -> Vec<Included> {
         let mut included = Vec::new();
-        for (index, item) in list.iter().enumerate() {
+        for (index, item) in list {
             let path = path.child(index);
-            let Some(item) = self.write_out(item, &path, vars, reader) else {
-                continue;
-            };
-            let Some(map) = reader.map(&item, &path, "a cell of `include`") else {
+            let Some(map) = reader.map(item, &path, "a cell of `include`") else {
                 continue;
             };
             let names: Vec<String> = self.axes.iter().map(|axis| axis.name.clone()).collect();
             for name in map.keys().filter(|name| !self.declares(name)) {
-                let help = did_you_mean(name, names.iter().map(String::as_str));
-                reader.bad_key(&path.child(name), format!("there is no axis `{name}`"), help);
+                self.no_such_axis(name, &path.child(name), reader);
             }
             let mut cell = vec![None; self.axes.len()];
             let mut new_values = Vec::new();
@@ -464,7 +504,13 @@ impl Sweep {
         }
     }
 
-    fn read_overrides(&self, list: &[Value], path: &ValuePath, reader: &mut Reader<'_>) -> Vec<Override> {
+    fn read_overrides(
+        &self,
+        list: &[Value],
+        path: &ValuePath,
+        vars: &Map<String, Value>,
+        reader: &mut Reader<'_>,
+    ) -> Vec<Override> {
         let mut overrides = Vec::new();
         for (index, item) in list.iter().enumerate() {
             let path = path.child(index);
@@ -477,7 +523,9 @@ impl Sweep {
                 reader.bad_value(&path, "an override needs `when` and `set`", Some(help));
                 continue;
             };
-            let when = self.condition(when, &path.child("when"), reader);
+            let when_path = path.child("when");
+            let when = self.write_out(when, &when_path, vars, reader);
+            let when = when.and_then(|when| self.condition(&when, &when_path, reader));
             let set_path = path.child("set");
             let Some(set) = reader.map(set, &set_path, "`set`") else {
                 continue;
@@ -501,7 +549,11 @@ impl Sweep {
                 });
             }
             if let Some(when) = when {
-                overrides.push(Override { when, set: assignments });
+                overrides.push(Override {
+                    when,
+                    set: assignments,
+                    path,
+                });
             }
         }
         overrides

@@ -30,23 +30,27 @@ impl Graph {
     /// Expands the stages of `manifest` into instances.
     ///
     /// # Errors
-    /// Settings that a kind refuses, parts that an input does not offer, wrong or colliding publish targets, axes that
-    /// no stage uses.
+    /// Everything that is wrong with the manifest: what was found when it was read, and what only this finds: settings
+    /// that a kind refuses, parts that an input does not offer, wrong or colliding publish targets, axes that no stage
+    /// uses.
     pub fn build(manifest: &Manifest, registry: &Registry) -> Result<Self, Diagnostics> {
         let mut builder = Builder {
             manifest,
             instances: Vec::new(),
             points: Vec::new(),
             of_cell: HashMap::new(),
-            found: Diagnostics::default(),
+            found: manifest.found.clone(),
             missing: BTreeMap::new(),
+            folders: publish::Folders::default(),
         };
         for stage in upstream_first(manifest) {
-            // `Manifest::parse` has refused unknown kinds.
-            let Some(kind) = registry.get(&manifest.stages[stage].kind) else {
-                continue;
-            };
-            builder.expand(stage, kind);
+            // A stage with mistakes is not looked into further, nor are those that read from it; all others are.
+            if let (false, Some(kind)) = (
+                manifest.broken.contains(stage),
+                registry.get(&manifest.stages[stage].kind),
+            ) {
+                builder.expand(stage, kind);
+            }
         }
         builder.unused_axes();
         for collision in publish::collisions(manifest, &builder.instances) {
@@ -91,6 +95,7 @@ struct Builder<'a> {
     found: Diagnostics,
     /// (input setting, path or pattern) → why it leads to nothing; asked once each, however many instances read it.
     missing: BTreeMap<(String, String), Option<StageError>>,
+    folders: publish::Folders,
 }
 
 /// What an input is, seen from all cells.
@@ -115,7 +120,7 @@ struct Choice {
 
 /// The settings of a stage on one projection of its own axes, before the kind has seen them.
 struct Written {
-    settings: Value,
+    settings: Map<String, Value>,
     /// The overrides that took effect, for the places of errors.
     assigned: Vec<usize>,
 }
@@ -193,7 +198,7 @@ impl<'a> Builder<'a> {
             // What is gathered together is what agrees on the axes that are not gathered.
             let kept = |number: usize| -> Option<Point> {
                 match connection {
-                    Connection::One(_) => Some(self.points[number].clone()),
+                    Connection::One { .. } => Some(self.points[number].clone()),
                     Connection::Collect { over: None, .. } => Some(Point::new()),
                     Connection::Collect { over: Some(over), .. } => {
                         let mut point = self.points[number].clone();
@@ -202,11 +207,8 @@ impl<'a> Builder<'a> {
                     }
                 }
             };
-            if let Connection::Collect {
-                stage: upstream_name,
-                over: Some(over),
-            } = connection
-            {
+            if let Connection::Collect { over: Some(over), .. } = connection {
+                let upstream_name = connection.stage();
                 for (index, axis) in over.iter().enumerate() {
                     let has = |point: &Point| point.keys().any(|has| self.manifest.sweep.axes[*has].name == *axis);
                     if !upstream.iter().any(|number| has(&self.points[*number])) {
@@ -251,6 +253,11 @@ impl<'a> Builder<'a> {
                     .cloned()
                     .collect();
             }
+            if let Some(part) = connection.part()
+                && !self.only(part, connection, &path, &mut choices)
+            {
+                return None;
+            }
             inputs.push(Input {
                 port,
                 path,
@@ -260,6 +267,24 @@ impl<'a> Builder<'a> {
             });
         }
         Some(inputs)
+    }
+
+    /// Leaves of what an input offers the one part that the manifest names; false if it is not always there.
+    fn only(&mut self, part: &str, connection: &Connection, path: &ValuePath, choices: &mut [Choice]) -> bool {
+        for choice in choices {
+            if !choice.parts.iter().any(|offered| offered == part) {
+                let message = match (connection.stage(), part) {
+                    (stage, "") => format!("no part is named behind `{stage}.`"),
+                    (stage, part) => format!("`{stage}` has no part `{part}`"),
+                };
+                let place = self.manifest.source.within(&connection.place(path), part);
+                let help = did_you_mean(part, choice.parts.iter().map(String::as_str));
+                self.found.push(Diagnostic::error(message).at(place).maybe_help(help));
+                return false;
+            }
+            choice.parts = vec![part.to_owned()];
+        }
+        true
     }
 
     /// The settings in `cell`, with overrides applied and `${…}` written out.
@@ -279,10 +304,9 @@ impl<'a> Builder<'a> {
             cell,
         };
         match interpolate(&Value::Object(settings), &scope) {
-            Ok(settings) => Some(Written {
-                settings: settings.unwrap_or(Value::Object(Map::new())),
-                assigned,
-            }),
+            Ok(Some(Value::Object(settings))) => Some(Written { settings, assigned }),
+            // A map stays one.
+            Ok(_) => None,
             Err(errors) => {
                 for error in errors {
                     let path = self.setting_place(name, &assigned, &error.path);
@@ -331,10 +355,10 @@ impl<'a> Builder<'a> {
                 .map(|(input, choice)| (input.port.to_owned(), choice.parts.clone()))
                 .collect(),
         };
-        let resolved = match kind.resolve(&written.settings, &offered) {
+        let resolved = match kind.resolve(&Value::Object(written.settings.clone()), &offered) {
             Ok(resolved) => resolved,
             Err(error) => {
-                self.bad_setting(name, written, own, error);
+                self.bad_settings(name, kind, written, own, &offered, error);
                 return None;
             }
         };
@@ -356,6 +380,8 @@ impl<'a> Builder<'a> {
                     .from
                     .first()
                     .map_or(String::new(), |number| self.instances[*number].name());
+                let named = self.manifest.stages[name].inputs[port].part();
+                let upstream = named.map_or(upstream.clone(), |part| format!("{upstream}.{part}"));
                 let message = format!(
                     "`{}` reads the part `{part}`, which `{upstream}` does not have",
                     kind.name()
@@ -369,6 +395,37 @@ impl<'a> Builder<'a> {
         complete.then_some(resolved)
     }
 
+    /// Reports a setting that the kind refused, and those it refuses when that one is left out: a kind stops at the first.
+    fn bad_settings(
+        &mut self,
+        name: &str,
+        kind: &dyn Kind,
+        written: &Written,
+        own: &Point,
+        offered: &InputParts,
+        error: SettingError,
+    ) {
+        self.files(name, kind, &written.settings);
+        let mut rest = written.settings.clone();
+        let mut error = Some(error);
+        while let Some(wrong) = error.take() {
+            let setting = split_setting_path(&wrong.path).into_iter().next();
+            self.bad_setting(name, written, own, wrong);
+            if setting.is_none_or(|setting| rest.shift_remove(&setting).is_none()) {
+                return;
+            }
+            // What is only wrong because a setting was left out is not the author's mistake.
+            let is_written = |error: &SettingError| {
+                let first = split_setting_path(&error.path).into_iter().next();
+                first.is_some_and(|first| rest.contains_key(&first))
+            };
+            error = kind
+                .resolve(&Value::Object(rest.clone()), offered)
+                .err()
+                .filter(is_written);
+        }
+    }
+
     fn bad_setting(&mut self, name: &str, written: &Written, own: &Point, error: SettingError) {
         let steps = split_setting_path(&error.path);
         let path = match steps.split_first() {
@@ -380,13 +437,16 @@ impl<'a> Builder<'a> {
         let mut diagnostic = Diagnostic::error(error.message)
             .at(source.value(&path))
             .maybe_help(error.help);
-        let value = steps.iter().try_fold(&written.settings, |value, step| match value {
-            Value::Array(list) => step.parse::<usize>().ok().and_then(|index| list.get(index)),
-            value => value.get(step),
+        let first = steps.first().and_then(|step| written.settings.get(step));
+        let value = first.and_then(|first| {
+            steps[1..].iter().try_fold(first, |value, step| match value {
+                Value::Array(list) => step.parse::<usize>().ok().and_then(|index| list.get(index)),
+                value => value.get(step),
+            })
         });
         let mut labels = Vec::new();
         if let (Some(value), Some(place)) = (value, &diagnostic.place)
-            && place.source.contains("${")
+            && place.marked().contains("${")
         {
             labels.push(format!("here `{value}`"));
         }
@@ -454,7 +514,7 @@ impl<'a> Builder<'a> {
             match interpolate(&Value::String(entry.target.clone()), &scope) {
                 Ok(Some(target)) => {
                     let target = crate::interpolate::scalar_text(&target).unwrap_or_default();
-                    match publish::entry(self.manifest, entry, &target, &resolved.parts) {
+                    match publish::entry(self.manifest, entry, &target, &resolved.parts, &mut self.folders) {
                         Ok(target) => targets.push(target),
                         Err(diagnostic) => self.found.push(diagnostic),
                     }
@@ -472,7 +532,7 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        let files = self.files(name, kind, resolved);
+        let files = self.files(name, kind, &resolved.settings);
         Instance {
             stage: name.to_owned(),
             kind: kind.name().to_owned(),
@@ -485,10 +545,10 @@ impl<'a> Builder<'a> {
     }
 
     /// The paths of the input settings; each must lead to something, so that no run ends at a misspelt file.
-    fn files(&mut self, name: &str, kind: &dyn Kind, resolved: &Resolved) -> BTreeMap<String, Vec<String>> {
+    fn files(&mut self, name: &str, kind: &dyn Kind, settings: &Map<String, Value>) -> BTreeMap<String, Vec<String>> {
         let mut files = BTreeMap::new();
         for field in kind.fields().iter().filter(|field| field.class == FieldClass::Input) {
-            let value = resolved.settings.get(field.name).unwrap_or(&Value::Null);
+            let value = settings.get(field.name).unwrap_or(&Value::Null);
             if let Err(path) = input_files(field.name, value, &mut files) {
                 let message = format!("`{path}` must be a path or a pattern, a list of them, or a map of them");
                 self.found

@@ -1,13 +1,39 @@
 //! Publish targets: inside the project, and one owner each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
 use super::{Instance, Publish};
 use crate::diagnostic::Diagnostic;
 use crate::manifest::{Manifest, PublishEntry};
+use crate::publish::real_place;
 use crate::source::ValuePath;
 use crate::suggest::did_you_mean;
+
+/// Where links lead, asked once for each folder that something is published to.
+#[derive(Default)]
+pub(super) struct Folders {
+    /// The project's real path, once it is known.
+    project: Option<PathBuf>,
+    known: HashMap<PathBuf, Option<&'static str>>,
+}
+
+impl Folders {
+    /// Why `target` may not be published to, if a link leads it out of the project.
+    fn refuse(&mut self, project: &Path, target: &Path) -> Option<&'static str> {
+        if self.project.is_none() {
+            self.project = std::fs::canonicalize(project).ok();
+        }
+        let project = self.project.as_deref()?;
+        let folder = target.parent().unwrap_or(Path::new(""));
+        if let Some(known) = self.known.get(folder) {
+            return *known;
+        }
+        let refused = real_place(project, target).err();
+        self.known.insert(folder.to_owned(), refused);
+        refused
+    }
+}
 
 /// Judges a target whose `${…}` are written out.
 pub(super) fn entry(
@@ -15,6 +41,7 @@ pub(super) fn entry(
     entry: &PublishEntry,
     target: &str,
     parts: &[String],
+    folders: &mut Folders,
 ) -> Result<Publish, Diagnostic> {
     let place = || manifest.source.value(&entry.path);
     if let Some(part) = entry.part.as_ref().filter(|part| !parts.contains(part)) {
@@ -22,7 +49,11 @@ pub(super) fn entry(
             .at(manifest.source.key(&entry.path))
             .maybe_help(did_you_mean(part, parts.iter().map(String::as_str))));
     }
-    let target = inside_project(target).map_err(|reason| {
+    let inside = inside_project(target).and_then(|inside| match folders.refuse(&manifest.project, &inside) {
+        Some(reason) => Err(reason),
+        None => Ok(inside),
+    });
+    let target = inside.map_err(|reason| {
         Diagnostic::error(format!("cannot publish to `{target}`: {reason}"))
             .at(place())
             .help("targets are relative to the project and stay inside it")
@@ -33,8 +64,7 @@ pub(super) fn entry(
     })
 }
 
-/// The target without `.` and doubled slashes, if it stays inside the project by its text. (Links that lead out are
-/// found when something is published.)
+/// The target without `.` and doubled slashes, if it stays inside the project by its text.
 fn inside_project(target: &str) -> Result<PathBuf, &'static str> {
     let mut inside = PathBuf::new();
     for component in Path::new(target).components() {

@@ -12,7 +12,7 @@ use crate::axes::CellScope;
 use crate::interpolate::{BadReference, Reference, Template, visit_templates};
 use crate::kind::{Kind, Port, Registry};
 use crate::source::ValuePath;
-use crate::suggest::did_you_mean;
+use crate::suggest::{did_you_mean, nearest};
 
 pub(super) fn check(manifest: &Manifest, registry: &Registry, reader: &mut Reader<'_>) {
     // Stages that are broken in themselves are not in `manifest.stages`; nobody should hear that they do not exist.
@@ -39,10 +39,7 @@ pub(super) fn check(manifest: &Manifest, registry: &Registry, reader: &mut Reade
         for (port, connection) in &stage.inputs {
             let upstream = connection.stage();
             if !declared.iter().any(|declared| declared == upstream) {
-                let mut place = path.child("inputs").child(port);
-                if matches!(connection, Connection::Collect { .. }) {
-                    place = place.child("collect");
-                }
+                let place = connection.place(&path.child("inputs").child(port));
                 let help = did_you_mean(
                     upstream,
                     declared.iter().map(String::as_str).filter(|other| other != name),
@@ -123,11 +120,11 @@ fn check_ports(
         let upstream = connection.stage();
         match connection {
             Connection::One(_) if port.collects && port.name != "*" => {
-                let help = format!("write `{name}: {{collect: {upstream}}}`");
+                let help = format!("write `{name}: {{collect: {}}}`", connection.written());
                 reader.bad_value(&place, format!("input `{name}` takes many artifacts"), Some(help));
             }
             Connection::Collect { .. } if !port.collects => {
-                let help = format!("write `{name}: {upstream}`");
+                let help = format!("write `{name}: {}`", connection.written());
                 reader.bad_value(&place, format!("input `{name}` takes one artifact"), Some(help));
             }
             _ => {}
@@ -156,18 +153,22 @@ fn check_ports(
             reader.bad_value(&place, message, Some(help));
         }
     }
-    for port in kind
-        .ports()
-        .iter()
-        .filter(|port| port.required && !stage.inputs.contains_key(port.name))
-    {
+    // An input that is there and could not be read, or is a misspelt one, is told of already.
+    let written = manifest.source.root()["stages"][path.last()].get("inputs");
+    let is_there = |port: &Port| {
+        let written = written
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|map| map.keys());
+        written.into_iter().any(|name| {
+            let near = || nearest(name, kind.ports().iter().map(|port| port.name)) == Some(port.name);
+            name == port.name || (port_of(kind, name).is_none() && near())
+        })
+    };
+    for port in kind.ports().iter().filter(|port| port.required && !is_there(port)) {
         let form = if port.collects { "{collect: stage}" } else { "stage" };
         let help = format!("add `inputs: {{{}: {form}}}`; it takes `{}`", port.name, port.takes);
-        let holder = if manifest.source.root()["stages"][path.last()].get("inputs").is_some() {
-            &inputs_path
-        } else {
-            path
-        };
+        let holder = if written.is_some() { &inputs_path } else { path };
         reader.bad_key(
             holder,
             format!("`{}` needs the input `{}`", kind.name(), port.name),
@@ -227,6 +228,7 @@ fn check_reference(manifest: &Manifest, reference: &Reference) -> Result<(), Bad
 fn check_overrides(manifest: &Manifest, registry: &Registry, declared: &[String], reader: &mut Reader<'_>) {
     for assignment in manifest.sweep.overrides.iter().flat_map(|item| &item.set) {
         let stage = &assignment.stage;
+        let before = reader.found.len();
         if !declared.contains(stage) {
             let help = did_you_mean(stage, declared.iter().map(String::as_str));
             reader.bad_key(&assignment.path, format!("there is no stage `{stage}`"), help);
@@ -242,6 +244,9 @@ fn check_overrides(manifest: &Manifest, registry: &Registry, declared: &[String]
             );
         }
         check_references(manifest, &assignment.value, &assignment.path, reader);
+        if reader.found.len() > before {
+            reader.broken.insert(stage.clone());
+        }
     }
 }
 

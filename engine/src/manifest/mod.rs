@@ -2,11 +2,12 @@
 //!
 //! Reading finds everything that can be wrong without asking a kind about one instance's settings: unknown keys, kinds,
 //! ports, settings, variables and axes, wrong connections, cycles. What depends on resolved settings is found by
-//! [`crate::graph::Graph::build`].
+//! [`crate::graph::Graph::build`], which tells both at once.
 
 pub(crate) mod check;
 pub(crate) mod reader;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -18,9 +19,9 @@ use crate::interpolate::resolve_vars;
 use crate::kind::Registry;
 use crate::source::{Source, ValuePath, split_setting_path};
 use crate::suggest::did_you_mean;
-use reader::{Reader, kind_of};
+use reader::{Reader, given, kind_of};
 
-/// A manifest whose names all mean something.
+/// A manifest as it was read. What is wrong with it is told by [`crate::graph::Graph::build`].
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// The manifest's `name`.
@@ -33,6 +34,10 @@ pub struct Manifest {
     pub(crate) source: Source,
     /// The folder that paths are relative to.
     pub(crate) project: PathBuf,
+    /// What was found wrong so far.
+    pub(crate) found: Diagnostics,
+    /// The stages that something is wrong with.
+    pub(crate) broken: BTreeSet<String>,
 }
 
 /// A stage as written.
@@ -48,19 +53,64 @@ pub(crate) struct Stage {
 #[derive(Clone, Debug)]
 pub(crate) enum Connection {
     /// `port: stage`
-    One(String),
+    One(Upstream),
     /// `port: {collect: stage, over: [axis]}`
     Collect {
-        stage: String,
+        upstream: Upstream,
         /// The axes that are gathered; none for all of them.
         over: Option<Vec<String>>,
     },
 }
 
+/// `stage` or `stage.part`. A stage's name has no dot, so what follows the first is the part's.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream {
+    stage: String,
+    part: Option<String>,
+}
+
+impl Upstream {
+    fn new(text: &str) -> Self {
+        let (stage, part) = match text.split_once('.') {
+            Some((stage, part)) => (stage, Some(part.to_owned())),
+            None => (text, None),
+        };
+        Self {
+            stage: stage.to_owned(),
+            part,
+        }
+    }
+}
+
 impl Connection {
-    pub(crate) fn stage(&self) -> &str {
+    fn upstream(&self) -> &Upstream {
         match self {
-            Self::One(stage) | Self::Collect { stage, .. } => stage,
+            Self::One(upstream) | Self::Collect { upstream, .. } => upstream,
+        }
+    }
+
+    pub(crate) fn stage(&self) -> &str {
+        &self.upstream().stage
+    }
+
+    /// The part that is read, if only one is.
+    pub(crate) fn part(&self) -> Option<&str> {
+        self.upstream().part.as_deref()
+    }
+
+    /// `stage` or `stage.part`, as it was written.
+    pub(crate) fn written(&self) -> String {
+        match self.part() {
+            Some(part) => format!("{}.{part}", self.stage()),
+            None => self.stage().to_owned(),
+        }
+    }
+
+    /// Where the stage is named, if the input is written at `path`.
+    pub(crate) fn place(&self, path: &ValuePath) -> ValuePath {
+        match self {
+            Self::One(_) => path.clone(),
+            Self::Collect { .. } => path.child("collect"),
         }
     }
 }
@@ -92,7 +142,7 @@ impl Manifest {
     /// arguments of `--set` (`vars.steps=50`, `model.learning_rate=1e-3`).
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// A file that cannot be read, or is not one YAML map.
     pub fn read(file: &Path, project: &Path, overrides: &[String], registry: &Registry) -> Result<Self, Diagnostics> {
         let name = file.display().to_string();
         let unreadable = |reason: String, help: &str| {
@@ -116,7 +166,7 @@ impl Manifest {
     /// Like [`Manifest::read`], from text; `file` is only its name in messages.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Text that is not one YAML map.
     pub fn parse(
         file: &str,
         text: &str,
@@ -151,10 +201,8 @@ impl Manifest {
         }
 
         let vars_path = top.child("vars");
-        let written = match root.get("vars") {
-            None | Some(Value::Null) => Map::new(),
-            Some(vars) => reader.map(vars, &vars_path, "`vars`").cloned().unwrap_or_default(),
-        };
+        let written = given(root, "vars").and_then(|vars| reader.map(vars, &vars_path, "`vars`"));
+        let written = written.cloned().unwrap_or_default();
         for name in written.keys() {
             reader.name(name, &vars_path.child(name), "a variable");
         }
@@ -163,10 +211,8 @@ impl Manifest {
             written
         });
 
-        let sweep = match root.get("sweep") {
-            None | Some(Value::Null) => Sweep::none(),
-            Some(sweep) => Sweep::read(sweep, &vars, project, &mut reader),
-        };
+        let sweep =
+            given(root, "sweep").map_or_else(Sweep::none, |sweep| Sweep::read(sweep, &vars, project, &mut reader));
 
         let stages_path = top.child("stages");
         let mut stages = IndexMap::new();
@@ -175,6 +221,14 @@ impl Manifest {
                 if let Some(map) = reader.map(value, &stages_path, "`stages`") {
                     for (name, value) in map {
                         reader.name(name, &stages_path.child(name), "a stage");
+                        if name == "vars" {
+                            let help = "`--set vars.x=1` means a variable".to_owned();
+                            reader.bad_key(
+                                &stages_path.child(name),
+                                "`vars` cannot be the name of a stage",
+                                Some(help),
+                            );
+                        }
                         if let Some(stage) = read_stage(value, &stages_path.child(name), &mut reader) {
                             stages.insert(name.clone(), stage);
                         }
@@ -187,17 +241,19 @@ impl Manifest {
             None => reader.bad_key(&stages_path, "the manifest has no `stages`", None),
         }
 
-        let manifest = Self {
+        let mut manifest = Self {
             name,
             vars,
             stages,
             sweep,
             source: source.clone(),
             project: project.to_owned(),
+            found: Diagnostics::default(),
+            broken: BTreeSet::new(),
         };
         check::check(&manifest, registry, &mut reader);
-        let found = reader.found;
-        found.or(manifest)
+        (manifest.found, manifest.broken) = (reader.found, reader.broken);
+        Ok(manifest)
     }
 }
 
@@ -212,11 +268,10 @@ fn read_stage(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> Optio
             return None;
         }
     };
-    let given = |key: &str| map.get(key).filter(|value| !value.is_null());
 
     let mut inputs = IndexMap::new();
     let inputs_path = path.child("inputs");
-    if let Some(map) = given("inputs").and_then(|value| reader.map(value, &inputs_path, "`inputs`")) {
+    if let Some(map) = given(map, "inputs").and_then(|value| reader.map(value, &inputs_path, "`inputs`")) {
         for (port, value) in map {
             if let Some(connection) = read_connection(value, &inputs_path.child(port), reader) {
                 inputs.insert(port.clone(), connection);
@@ -224,14 +279,14 @@ fn read_stage(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> Optio
         }
     }
     let with_path = path.child("with");
-    let with = given("with")
+    let with = given(map, "with")
         .and_then(|value| reader.map(value, &with_path, "`with`"))
         .cloned()
         .unwrap_or_default();
 
     let publish_path = path.child("publish");
     let mut publish = Vec::new();
-    match given("publish") {
+    match given(map, "publish") {
         None => {}
         Some(Value::String(target)) => {
             publish.push(PublishEntry {
@@ -271,16 +326,20 @@ fn read_stage(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> Optio
 
 fn read_connection(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> Option<Connection> {
     match value {
-        Value::String(stage) => Some(Connection::One(stage.clone())),
+        Value::String(text) => Some(Connection::One(Upstream::new(text))),
         Value::Object(map) => {
+            let before = reader.found.len();
             reader.keys(map, path, &["collect", "over"], "an input");
             let Some(stage) = map.get("collect") else {
+                if reader.found.len() > before {
+                    return None;
+                }
                 let help = "write `{collect: stage}` or `{collect: stage, over: [axis]}`".to_owned();
                 reader.bad_value(path, "an input that is a map needs `collect`", Some(help));
                 return None;
             };
-            let stage = reader.text(stage, &path.child("collect"), "`collect`")?.to_owned();
-            let over = match map.get("over") {
+            let upstream = Upstream::new(reader.text(stage, &path.child("collect"), "`collect`")?);
+            let over = match given(map, "over") {
                 None => None,
                 Some(over) => {
                     let path = path.child("over");
@@ -288,10 +347,14 @@ fn read_connection(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> 
                     for (index, name) in reader.list(over, &path, "`over`")?.iter().enumerate() {
                         names.push(reader.text(name, &path.child(index), "the name of an axis")?.to_owned());
                     }
+                    if names.is_empty() {
+                        let help = "leave it out to gather all axes".to_owned();
+                        reader.bad_value(&path, "`over` names no axis", Some(help));
+                    }
                     Some(names)
                 }
             };
-            Some(Connection::Collect { stage, over })
+            Some(Connection::Collect { upstream, over })
         }
         other => {
             let help = "name a stage, or write `{collect: stage}`".to_owned();

@@ -1,5 +1,7 @@
 //! Reads the shapes a manifest is made of, and collects what is wrong instead of stopping at the first mistake.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -11,6 +13,8 @@ use crate::suggest::did_you_mean;
 pub(crate) struct Reader<'a> {
     pub(crate) source: &'a Source,
     pub(crate) found: Diagnostics,
+    /// The stages that something is wrong with.
+    pub(crate) broken: BTreeSet<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -18,35 +22,50 @@ impl<'a> Reader<'a> {
         Self {
             source,
             found: Diagnostics::default(),
+            broken: BTreeSet::new(),
         }
     }
 
     /// Something is wrong with the value at `path`.
     pub(crate) fn bad_value(&mut self, path: &ValuePath, message: impl Into<String>, help: Option<String>) {
-        self.found
-            .push(Diagnostic::error(message).at(self.source.value(path)).maybe_help(help));
+        self.bad(
+            path,
+            Diagnostic::error(message).at(self.source.value(path)).maybe_help(help),
+        );
     }
 
     /// Something is wrong with the key at `path`, or with everything under it.
     pub(crate) fn bad_key(&mut self, path: &ValuePath, message: impl Into<String>, help: Option<String>) {
-        self.found
-            .push(Diagnostic::error(message).at(self.source.key(path)).maybe_help(help));
+        self.bad(
+            path,
+            Diagnostic::error(message).at(self.source.key(path)).maybe_help(help),
+        );
     }
 
     /// References below `path` that cannot be written out.
     pub(crate) fn bad_references(&mut self, path: &ValuePath, errors: Vec<BadReference>) {
         for error in errors {
             let place = self.source.within(&path.join(&error.path), &error.text);
-            self.found
-                .push(Diagnostic::error(error.message).at(place).maybe_help(error.help));
+            self.bad(path, Diagnostic::error(error.message).at(place).maybe_help(error.help));
         }
+    }
+
+    fn bad(&mut self, path: &ValuePath, diagnostic: Diagnostic) {
+        self.broken.extend(path.stage().map(str::to_owned));
+        self.found.push(diagnostic);
     }
 
     /// A map; what else it is, is reported. `what` names it in the message.
     pub(crate) fn map<'v>(&mut self, value: &'v Value, path: &ValuePath, what: &str) -> Option<&'v Map<String, Value>> {
         let map = value.as_object();
         if map.is_none() {
-            self.bad_value(path, format!("{what} must be a map, not {}", kind_of(value)), None);
+            let glued = |text: &str| {
+                text.split_once(':')
+                    .is_some_and(|(key, rest)| !key.is_empty() && !rest.is_empty())
+            };
+            let help = value.as_str().filter(|text| glued(text));
+            let help = help.map(|_| "a space belongs behind the `:`".to_owned());
+            self.bad_value(path, format!("{what} must be a map, not {}", kind_of(value)), help);
         }
         map
     }
@@ -72,7 +91,10 @@ impl<'a> Reader<'a> {
     /// Reports keys that are not among `allowed`.
     pub(crate) fn keys(&mut self, map: &Map<String, Value>, path: &ValuePath, allowed: &[&str], what: &str) {
         for key in map.keys().filter(|key| !allowed.contains(&key.as_str())) {
-            let help = did_you_mean(key, allowed.iter().copied());
+            let help = match key.as_str() {
+                "<<" => Some("merge keys are not read: use a variable for what several places share".to_owned()),
+                _ => did_you_mean(key, allowed.iter().copied()),
+            };
             self.bad_key(&path.child(key), format!("unknown key `{key}` in {what}"), help);
         }
     }
@@ -85,6 +107,11 @@ impl<'a> Reader<'a> {
             self.bad_key(path, format!("`{name}` cannot be the name of {what}"), Some(help));
         }
     }
+}
+
+/// The value of `key`; one that is there and empty counts as not there.
+pub(crate) fn given<'v>(map: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
+    map.get(key).filter(|value| !value.is_null())
 }
 
 /// A value's type in the words of a manifest's author.

@@ -140,6 +140,8 @@ pub(super) fn walk(
     options: &RunOptions,
     observer: &mut dyn FnMut(Event),
 ) -> Result<Summary, StageError> {
+    let publisher = Publisher::open(cache, project, options.overwrite)?;
+    publisher.check(graph)?;
     let staging = cache.staging()?;
     let needed = needed(graph, options.selected.as_deref());
     observer(Event::Started {
@@ -154,7 +156,7 @@ pub(super) fn walk(
         graph,
         cache,
         options,
-        publisher: Publisher::open(cache, project, options.overwrite)?,
+        publisher,
         judge: Judge::new(graph, registry, cache, project),
         observer,
         names: graph.instances.iter().map(|instance| instance.name()).collect(),

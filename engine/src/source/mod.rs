@@ -35,6 +35,14 @@ impl ValuePath {
         self.0.last().map_or("", String::as_str)
     }
 
+    /// The stage that the value belongs to.
+    pub(crate) fn stage(&self) -> Option<&str> {
+        match self.steps() {
+            [stages, stage, ..] if stages == "stages" => Some(stage),
+            _ => None,
+        }
+    }
+
     fn steps(&self) -> &[String] {
         &self.0
     }
@@ -99,23 +107,25 @@ impl Source {
     /// Text that is not one YAML map: broken syntax, duplicate keys, tags, numbers that are not finite.
     pub(crate) fn parse(file: &str, text: &str) -> Result<Self, Diagnostics> {
         let lines = Text::new(file, text);
-        let syntax_error = |line: usize, column: usize, info: &str| {
-            if let Some(mistake) = newcomer::find(text, line) {
-                return Diagnostic::error(mistake.message)
-                    .at(lines.place(mistake.span))
-                    .label("must be quoted")
-                    .help(format!("write {}", mistake.quoted));
+        let syntax_errors = |line: usize, column: usize, info: &str| {
+            let mut found = Diagnostics::default();
+            for mistake in newcomer::find(&lines, line, info) {
+                found.push(mistake);
             }
-            let line = line.clamp(1, lines.lines.len().max(1));
-            Diagnostic::error(format!("not valid YAML: {info}")).at(lines.place(Span {
-                line,
-                column,
-                length: 1,
-            }))
+            if found.is_empty() {
+                let line = line.clamp(1, lines.lines.len().max(1));
+                let place = lines.place(Span {
+                    line,
+                    column,
+                    length: 1,
+                });
+                found.push(Diagnostic::error(format!("not valid YAML: {info}")).at(place));
+            }
+            found
         };
         let events = spans::read(text).map_err(|error| {
             let marker = error.marker();
-            Diagnostics::from(syntax_error(marker.line(), marker.col() + 1, error.info()))
+            syntax_errors(marker.line(), marker.col() + 1, error.info())
         })?;
         let mut found = Diagnostics::default();
         for (span, message) in events.problems {
@@ -124,7 +134,7 @@ impl Source {
         found.or(())?;
         let value: Value = serde_yaml::from_str(text).map_err(|error| {
             let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-            Diagnostics::from(syntax_error(line, column, &error.to_string()))
+            syntax_errors(line, column, &error.to_string())
         })?;
         match value {
             Value::Object(root) => Ok(Self {
@@ -173,6 +183,9 @@ impl Source {
             .char_indices()
             .nth(place.column - 1)
             .map_or(place.source.len(), |(at, _)| at);
+        if part.is_empty() {
+            return place;
+        }
         if let Some(at) = place.source[skip..].find(part) {
             place.column += place.source[skip..skip + at].chars().count();
             place.length = part.chars().count();
@@ -296,6 +309,39 @@ mod tests {
         }
     }
 
+    fn errors(text: &str) -> Vec<String> {
+        let found = Source::parse("m.yaml", text).unwrap_err();
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn all_values_that_must_be_quoted_are_shown() {
+        let text = "train: *.jsonl\na: {x: [${u}, ok, *.x], y: 1}\nrun: |\n  *.sh {${\nb: \"{\"\nc: {z: ${v}}\n";
+        assert_eq!(
+            errors(text),
+            [
+                "m.yaml:1:8: a value that begins with `*` must be quoted (must be quoted); write \"*.jsonl\"",
+                "m.yaml:2:9: `${…}` inside braces or brackets must be quoted (must be quoted); write \"${u}\"",
+                "m.yaml:2:19: a value that begins with `*` must be quoted (must be quoted); write \"*.x\"",
+                "m.yaml:6:8: `${…}` inside braces or brackets must be quoted (must be quoted); write \"${v}\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_closed_is_marked_where_it_opens() {
+        let found = errors("stages:\n  a: {kind: x, with: {files: [u, v}\n  b: {kind: y}\n");
+        assert!(found[0].starts_with("m.yaml:2:"), "{found:?}");
+        let found = errors("stages:\n  a: {kind: x, with: {limit: 1}\n  b: {kind: y}\n");
+        let expected = "m.yaml:2:6: this `{` is not closed before line 3; close it with `}`, or indent the lines that go on with it (YAML: \
+                        invalid indentation in flow construct)";
+        assert_eq!(found, [expected]);
+        assert_eq!(
+            errors("stages:\n\ta: 1\n"),
+            ["m.yaml:2:1: a tab indents this line; YAML takes spaces only"]
+        );
+    }
+
     #[test]
     fn anchors_and_shell_variables_are_left_alone() {
         let source = Source::parse("m.yaml", "a: &x {u: 1}\nb: *x\nrun: |\n  echo ${HOME} {\n").unwrap();
@@ -305,7 +351,7 @@ mod tests {
 
     #[test]
     fn other_syntax_errors_keep_their_line() {
-        let error = first_error("a: 1\nb: [1, 2\nc: 3\n");
+        let error = first_error("a: 1\nb: \"x\" y\nc: 3\n");
         assert!(error.message.starts_with("not valid YAML: "), "{}", error.message);
         assert!(error.place.unwrap().line >= 2);
         assert_eq!(first_error("").message, "`m.yaml` is empty");

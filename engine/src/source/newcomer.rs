@@ -1,76 +1,110 @@
-//! The two mistakes that everyone makes once, found by their look after the YAML parser has given up:
-//! an unquoted `${…}` inside braces, and a value that begins with `*`.
+//! The mistakes that everyone makes once, found by their look after the YAML parser has given up: an unquoted `${…}` inside
+//! braces, a value that begins with `*`, a brace that is never closed, a tab.
 
+use crate::diagnostic::Diagnostic;
+
+use super::Text;
 use super::spans::Span;
 
-/// A value that has to be quoted.
-#[derive(Debug)]
-pub(super) struct Mistake {
-    pub(super) span: Span,
-    pub(super) message: &'static str,
-    /// The value in quotes.
-    pub(super) quoted: String,
+/// What is wrong with `text`, of which the parser says `info` at `line`; empty if it has none of these looks.
+pub(super) fn find(text: &Text, line: usize, info: &str) -> Vec<Diagnostic> {
+    let mut scan = Scan::default();
+    // The parser reports at, or soon after, the place. If that is one of these mistakes, all of them are told.
+    scan.lines(text, 0, line);
+    if !scan.unquoted.is_empty() {
+        scan.lines(text, line, usize::MAX);
+        return scan.unquoted;
+    }
+    let source = text.lines.get(line.saturating_sub(1)).map_or("", String::as_str);
+    let indent = source.len() - source.trim_start().len();
+    if let Some(tab) = source[..indent].find('\t') {
+        let tab = Diagnostic::error("a tab indents this line").at(text.place(Span {
+            line,
+            column: tab + 1,
+            length: 1,
+        }));
+        return vec![tab.help("YAML takes spaces only")];
+    }
+    match scan.open.last() {
+        Some((brace, span)) if span.line < line => {
+            let close = if *brace == '{' { '}' } else { ']' };
+            let message = format!("this `{brace}` is not closed before line {line}");
+            let help = format!("close it with `{close}`, or indent the lines that go on with it (YAML: {info})");
+            vec![Diagnostic::error(message).at(text.place(*span)).help(help)]
+        }
+        _ => Vec::new(),
+    }
 }
 
-/// The first such mistake up to the line of the parser's error (which it reports at, or soon after, the place).
-pub(super) fn find(text: &str, error_line: usize) -> Option<Mistake> {
-    let mut depth = 0;
-    let mut block_indent = None;
-    let mut quote = None;
-    for (index, line) in text.lines().enumerate().take(error_line) {
-        let characters: Vec<char> = line.chars().collect();
-        let indent = characters.iter().take_while(|c| **c == ' ').count();
-        // The text of a block scalar (`run: |`) is not YAML.
-        match block_indent {
-            Some(_) if indent == characters.len() => continue,
-            Some(block) if indent > block => continue,
-            _ => block_indent = None,
-        }
-        let mut scan = Line {
-            characters: &characters,
-            at: indent,
-            depth,
-            quote,
-        };
-        if let Some((start, end, message)) = scan.mistake(text) {
-            let value: String = characters[start..end].iter().collect();
-            let quoted = format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
-            let span = Span {
-                line: index + 1,
-                column: start + 1,
-                length: end - start,
+/// What is known after some lines.
+#[derive(Default)]
+struct Scan {
+    /// The braces and brackets that are open.
+    open: Vec<(char, Span)>,
+    /// The quote that is open.
+    quote: Option<char>,
+    /// The indentation of the key whose block scalar goes on.
+    block: Option<usize>,
+    unquoted: Vec<Diagnostic>,
+}
+
+impl Scan {
+    /// Looks at the lines from `first` up to `end`, counted from 0.
+    fn lines(&mut self, text: &Text, first: usize, end: usize) {
+        for (index, line) in text.lines.iter().enumerate().take(end).skip(first) {
+            let characters: Vec<char> = line.chars().collect();
+            let indent = characters.iter().take_while(|c| **c == ' ').count();
+            // The text of a block scalar (`run: |`) is not YAML.
+            match self.block {
+                Some(_) if indent == characters.len() => continue,
+                Some(block) if indent > block => continue,
+                _ => self.block = None,
+            }
+            let mut walk = Line {
+                characters: &characters,
+                at: indent,
+                number: index + 1,
+                open: &mut self.open,
+                quote: &mut self.quote,
             };
-            return Some(Mistake { span, message, quoted });
-        }
-        (depth, quote) = (scan.depth, scan.quote);
-        let ends_as_block = line.rsplit(' ').next().is_some_and(|last| {
-            last.starts_with(['|', '>']) && last[1..].chars().all(|c| matches!(c, '+' | '-' | '0'..='9'))
-        });
-        if depth == 0 && ends_as_block {
-            block_indent = Some(indent);
+            while let Some((start, end, message)) = walk.mistake(text) {
+                let value: String = characters[start..end].iter().collect();
+                let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+                let span = Span {
+                    line: index + 1,
+                    column: start + 1,
+                    length: end - start,
+                };
+                let mistake = Diagnostic::error(message).at(text.place(span)).label("must be quoted");
+                self.unquoted.push(mistake.help(format!("write \"{quoted}\"")));
+            }
+            let ends_as_block = line.rsplit(' ').next().is_some_and(|last| {
+                last.starts_with(['|', '>']) && last[1..].chars().all(|c| matches!(c, '+' | '-' | '0'..='9'))
+            });
+            if self.open.is_empty() && ends_as_block {
+                self.block = Some(indent);
+            }
         }
     }
-    None
 }
 
 /// A walk along one line that knows just enough YAML: braces, quotes, comments, and where a value begins.
 struct Line<'a> {
     characters: &'a [char],
     at: usize,
-    /// How many braces and brackets are open.
-    depth: usize,
-    /// The quote that is open.
-    quote: Option<char>,
+    number: usize,
+    open: &'a mut Vec<(char, Span)>,
+    quote: &'a mut Option<char>,
 }
 
 impl Line<'_> {
-    /// Start, end and message of the first mistake on the line.
-    fn mistake(&mut self, text: &str) -> Option<(usize, usize, &'static str)> {
+    /// Start, end and message of the next mistake on the line.
+    fn mistake(&mut self, text: &Text) -> Option<(usize, usize, &'static str)> {
         while let Some(&character) = self.characters.get(self.at) {
-            if let Some(quote) = self.quote {
+            if let Some(quote) = *self.quote {
                 let escaped = quote == '"' && character == '\\';
                 if character == quote {
-                    self.quote = None;
+                    *self.quote = None;
                 }
                 self.at += if escaped { 2 } else { 1 };
                 continue;
@@ -80,15 +114,20 @@ impl Line<'_> {
                 '#' => break,
                 '-' if self.characters.get(self.at + 1).is_none_or(|next| *next == ' ') => self.at += 1,
                 '{' | '[' => {
-                    self.depth += 1;
+                    let span = Span {
+                        line: self.number,
+                        column: self.at + 1,
+                        length: 1,
+                    };
+                    self.open.push((character, span));
                     self.at += 1;
                 }
                 '}' | ']' => {
-                    self.depth = self.depth.saturating_sub(1);
+                    self.open.pop();
                     self.at += 1;
                 }
                 '"' | '\'' => {
-                    self.quote = Some(character);
+                    *self.quote = Some(character);
                     self.at += 1;
                 }
                 _ => {
@@ -98,7 +137,7 @@ impl Line<'_> {
                     if scalar[0] == '*' && !is_alias(scalar, text) {
                         return Some((start, end, "a value that begins with `*` must be quoted"));
                     }
-                    if self.depth > 0 && scalar.windows(2).any(|pair| pair == ['$', '{']) {
+                    if !self.open.is_empty() && scalar.windows(2).any(|pair| pair == ['$', '{']) {
                         return Some((start, end, "`${…}` inside braces or brackets must be quoted"));
                     }
                 }
@@ -120,7 +159,7 @@ impl Line<'_> {
                 }
                 ':' => next.is_none_or(|next| next == ' '),
                 '#' => self.at > start && self.characters[self.at - 1] == ' ',
-                ',' | '{' | '}' | '[' | ']' => self.depth > 0,
+                ',' | '{' | '}' | '[' | ']' => !self.open.is_empty(),
                 _ => false,
             };
             if ends {
@@ -134,7 +173,7 @@ impl Line<'_> {
 }
 
 /// Whether `*name` names an anchor that the text defines.
-fn is_alias(scalar: &[char], text: &str) -> bool {
+fn is_alias(scalar: &[char], text: &Text) -> bool {
     let name: String = scalar[1..].iter().collect();
-    !name.is_empty() && text.contains(&format!("&{name}"))
+    !name.is_empty() && text.lines.iter().any(|line| line.contains(&format!("&{name}")))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{build, build_with, names, partners};
-use crate::graph::Publish;
+use crate::graph::{Publish, Wire};
 
 const SWEEP: &str = "
 name: toys
@@ -181,6 +181,31 @@ stages:
 }
 
 #[test]
+fn an_input_may_name_one_part() {
+    let graph = build(
+        "
+name: m
+sweep: {axes: {a: [1, 2]}}
+stages:
+  s: {kind: make, with: {text: '${a}'}}
+  t: {kind: weigh, inputs: {things: {collect: s.right}}}
+  u: {kind: any, inputs: {one: s.left, whole: s, table: t.table.md}}
+",
+    );
+    let parts = |name: &str, port: &str| {
+        let instance = graph.instances.iter().find(|instance| instance.name() == name).unwrap();
+        match &instance.wires[port] {
+            Wire::One { parts, .. } | Wire::Collect { parts, .. } => parts.clone(),
+        }
+    };
+    assert_eq!(parts("t", "things"), ["right"]);
+    assert_eq!(partners(&graph, "t", "things"), ["s@a=1", "s@a=2"]);
+    assert_eq!(parts("u@a=1", "one"), ["left"]);
+    assert_eq!(parts("u@a=1", "whole"), ["left", "right"]);
+    assert_eq!(parts("u@a=1", "table"), ["table.md"]);
+}
+
+#[test]
 fn a_unique_part_of_a_name_selects_an_instance() {
     let graph = build(SWEEP);
     let one = |selector: &str| graph.select_one(selector).map(|number| graph.instances[number].name());
@@ -228,17 +253,17 @@ fn the_sweep_of_the_documentation_expands() {
     std::fs::create_dir(project.path().join("data")).unwrap();
     std::fs::write(project.path().join("data/en.jsonl"), "").unwrap();
     let text = format!(
-        "name: m\n{}stages:\n  model: {{kind: make, with: {{text: '${{seed}} ${{loss.fn}} ${{fold}} ${{floor}} ${{language.path}}', \
+        "name: m\n{}stages:\n  model: {{kind: make, with: {{text: '${{seed}} ${{loss.fn}} ${{fold}} ${{floor}} ${{language.path}} ${{size.encoder.layers}}', \
          size: '${{tau}}'}}}}\n",
         sweep.unwrap().replace("model.learning_rate: 1e-3", "model.size: 7")
     );
     let registry = super::toy::registry();
     let manifest = crate::Manifest::parse("m.yaml", &text, project.path(), &[], &registry).unwrap();
     let graph = crate::Graph::build(&manifest, &registry).unwrap();
-    // (bce: 1 seed + contrastive: 3 seeds × 2 tau) × 5 folds × 5 floors × 1 language, and one cell of its own.
-    assert_eq!(graph.instances.len(), (1 + 3 * 2) * 25 + 1);
+    // (bce: 1 seed + contrastive: 3 seeds × 2 tau) × 5 folds × 5 floors × 1 language × 2 sizes, and one cell of its own.
+    assert_eq!(graph.instances.len(), (1 + 3 * 2) * 25 * 2 + 1);
     assert_eq!(
         graph.instances.last().unwrap().name(),
-        "model@seed=4,loss=bce,fold=0,floor=0.1,language=en"
+        "model@seed=4,loss=bce,fold=0,floor=0.1,language=en,size=small"
     );
 }

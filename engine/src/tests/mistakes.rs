@@ -20,7 +20,7 @@ fn says_with(text: &str, overrides: &[&str], expected: &[&str]) {
     for diagnostic in found {
         let mut line = String::new();
         if let Some(place) = &diagnostic.place {
-            let marked: String = place.source.chars().skip(place.column - 1).take(place.length).collect();
+            let marked = place.marked();
             let file = if place.file == "m.yaml" {
                 ""
             } else {
@@ -44,7 +44,7 @@ fn stages(lines: &str) -> String {
 
 /// A manifest with this sweep and a stage that uses the axes `a` and `b`.
 fn sweep(lines: &str) -> String {
-    format!("name: m\nstages:\n  s: {{kind: make, with: {{text: '${{a}}', size: '${{b}}'}}}}\nsweep:\n{lines}\n")
+    format!("name: m\nstages:\n  s: {{kind: make, with: {{text: '${{a}} ${{b}}'}}}}\nsweep:\n{lines}\n")
 }
 
 #[test]
@@ -72,7 +72,6 @@ fn several_mistakes_are_shown_at_once() {
         ),
         &[
             "3:13 mkae | unknown kind `mkae` | did you mean `make`?",
-            "4:19 inputs | `bend` needs the input `thing` | add `inputs: {thing: stage}`; it takes `thing`",
             "4:28 thign | `bend` has no input `thign` | did you mean `thing`?",
             "4:46 raet | `bend` has no setting `raet` | did you mean `rate`?",
             "5:26 x | `make` has no setting `x` | known here: files, text, size",
@@ -142,7 +141,7 @@ fn settings_that_a_kind_refuses() {
         "name: m\nvars: {r: 3}\nsweep: {axes: {x: {p: {r: 0}, q: {r: 5}}}}\nstages:\n  s: {kind: make, with: {size: much}}\n  \
          t: {kind: make, with: {size: '${vars.r}'}}\n  u: {kind: bend, inputs: {thing: t}, with: {rate: '${x.r}'}}\n",
         &[
-            "5:32 much | invalid type: string \"much\", expected u32",
+            "5:32 much | `size` must be a whole number from 0, not text",
             "7:52 '${x.r}' | `rate` must lie between 0 and 1 | here `5` in `u@x=q` | try 0.1",
         ],
     );
@@ -163,6 +162,56 @@ fn the_place_of_an_override_is_shown_for_its_setting() {
         "name: m\nstages:\n  t: {kind: make}\n  u: {kind: bend, inputs: {thing: t}}\nsweep:\n  axes: {a: [1, 2]}\n  override:\n    \
          - {when: {a: 2}, set: {u.rate: 7}}\n",
         &["8:36 7 | `rate` must lie between 0 and 1 | in `u@a=2` | try 0.1"],
+    );
+}
+
+#[test]
+fn several_settings_of_one_stage_are_shown_at_once() {
+    says(
+        &stages(
+            "  s: {kind: make, with: {size: much}}\n  t: {kind: bend, inputs: {thing: s}, with: {rate: [7], how: 3}}",
+        ),
+        &["3:32 much | `size` must be a whole number from 0, not text"],
+    );
+    says(
+        &stages("  s: {kind: make}\n  t: {kind: bend, inputs: {thing: s}, with: {rate: 7, how: 3}}"),
+        &[
+            "4:52 7 | `rate` must lie between 0 and 1 | try 0.1",
+            "4:60 3 | `how` must be text, not 3",
+        ],
+    );
+}
+
+#[test]
+fn settings_are_looked_into_beside_a_stage_with_other_mistakes() {
+    says(
+        &stages(
+            "  s: {kind: mkae}\n  t: {kind: make, with: {size: much, files: nothing.txt}}\n  u: {kind: bend, inputs: {thing: s}, with: {rate: 7}}",
+        ),
+        &[
+            "3:13 mkae | unknown kind `mkae` | did you mean `make`?",
+            "4:32 much | `size` must be a whole number from 0, not text",
+            "4:45 nothing.txt | `files`: nothing matches `nothing.txt` | the path is relative to the project, `.`",
+        ],
+    );
+}
+
+#[test]
+fn parts_of_a_stage() {
+    says(
+        &stages(
+            "  s: {kind: make}\n  t: {kind: bend, inputs: {thing: s.lefft}}\n  u: {kind: bend, inputs: {thing: s.right}}\n  \
+             v: {kind: weigh, inputs: {things: {collect: s.middle}}}\n  w: {kind: bend, inputs: {thing: q.left}}\n  \
+             x: {kind: weigh, inputs: {things: s.left}}\n  y: {kind: bend, inputs: {thing: s.}}",
+        ),
+        &[
+            "4:37 lefft | `s` has no part `lefft` | did you mean `left`?",
+            "5:35 s.right | `bend` reads the part `left`, which `s.right` does not have | known here: right",
+            "6:49 middle | `s` has no part `middle` | known here: left, right",
+            "7:35 q.left | there is no stage `q` | known here: s, t, u, v, x, y",
+            "8:37 s.left | input `things` takes many artifacts | write `things: {collect: s.left}`",
+            "9:35 s. | no part is named behind `s.` | known here: left, right",
+        ],
     );
 }
 
@@ -194,7 +243,7 @@ fn axes_that_are_wrong() {
             "10:5 vars | `vars` cannot be the name of an axis | it names variables",
             "11:12 '1' | axis `e` has the value `1` twice",
             "12:9 'x,y' | `x,y` cannot stand in the name of an instance | give it a name: make the axis a map name → value",
-            "13:22 q | there is no axis `q` here | known here: vars, e, f",
+            "13:22 q | there is no axis `q` | known here: vars, e, f",
             "14:9 $range | `$range` never gets from 2 to 1 by steps of 1",
         ],
     );
@@ -204,20 +253,84 @@ fn axes_that_are_wrong() {
 fn cells_that_are_wrong() {
     says(
         &sweep("  axes: {a: [1, 2], b: {x: 1}}\n  exclude: [{a: 7}, {c: 1}]\n  include: [{a: 3, b: y}]"),
-        &["7:23 y | axis `b` has no value `y` | known here: x"],
+        &[
+            "6:17 7 | axis `a` has no value `7` | known here: 1, 2, 3",
+            "6:22 c | there is no axis `c` | known here: a, b",
+            "7:23 y | axis `b` has no value `y` | known here: x",
+        ],
     );
     says(
         &sweep("  axes: {a: [1, 2], b: {x: 1}}\n  exclude: [{a: 7}, {c: 1}]\n  include: [{a: 3}, {a: 1, b: x}]"),
         &[
             "6:17 7 | axis `a` has no value `7` | known here: 1, 2, 3",
-            "6:22 c | there is no axis `c` here | known here: a, b",
-            "7:13 { | axis `b` is missing in this cell | `include` adds whole cells: name every axis that the cell has",
-            "7:21 { | this cell is in the sweep already",
+            "6:22 c | there is no axis `c` | known here: a, b",
+        ],
+    );
+    says(
+        &sweep("  axes: {a: [1, 2], b: {x: 1}}\n  include: [{a: 3}, {a: 1, b: x}]"),
+        &[
+            "6:13 { | axis `b` is missing in this cell | `include` adds whole cells: name every axis that the cell has",
+            "6:21 { | this cell is in the sweep already",
         ],
     );
     says(
         &sweep("  axes: {a: [1, 2], b: [1]}\n  exclude: [{a: [1, 2]}, {a: 1, b: 1}, {a: 1}]"),
-        &["4:1 sweep | the sweep has no cell left | check `exclude` and empty axes"],
+        &["4:1 sweep | the sweep has no cell left | `exclude` takes all of them away"],
+    );
+}
+
+#[test]
+fn conditions_that_are_wrong() {
+    says(
+        &sweep("  axes:\n    a: {when: {b: 1}, values: [1]}\n    b: [1, 2]\n    c: []"),
+        &[
+            "6:16 b | the axis `b` comes later | the `when` of an axis names axes above it: change their order",
+            "8:5 c | axis `c` has no values | give it values, or take it away",
+        ],
+    );
+    // What holds nowhere was meant to hold somewhere.
+    says(
+        &sweep(
+            "  axes: {a: [1, 2], b: [1, 2], c: {when: {a: 2, b: 2}, values: [1]}}\n  exclude: [{a: 2, b: 2}]\n  override:\n    \
+             - {when: {a: [2], b: 2}, set: {s.size: 1}}",
+        ),
+        &[
+            "5:32 c | no cell has the axis `c`",
+            "8:8 when | this `when` fits no cell | the sweep has no such combination",
+        ],
+    );
+}
+
+#[test]
+fn variables_stand_anywhere_in_a_sweep() {
+    let text = "name: m
+vars: {seeds: [1, 2], gone: [{a: 2, b: 2}], one: 1, count: 2, size: 7}
+sweep:
+  axes: {a: '${vars.seeds}', b: {$range: {from: 1, to: '${vars.count}'}}}
+  exclude: '${vars.gone}'
+  include: [{a: 3, b: '${vars.one}'}]
+  override: [{when: {a: '${vars.one}'}, set: {s.size: '${vars.size}'}}]
+stages:
+  s: {kind: make, with: {text: '${a}${b}'}}
+";
+    let graph = build_with(text, &[]).unwrap();
+    let sizes = graph
+        .instances
+        .iter()
+        .map(|one| (one.name(), one.resolved.settings["size"].clone()));
+    assert_eq!(
+        sizes.collect::<Vec<_>>(),
+        [("s@a=1,b=1", 7), ("s@a=1,b=2", 7), ("s@a=2,b=1", 3), ("s@a=3,b=1", 3)]
+            .map(|(name, size)| (name.to_owned(), size.into()))
+    );
+    says(
+        &text
+            .replace("'${vars.gone}'", "'${vars.one}'")
+            .replace("b: '${vars.one}'", "b: '${vars.oen}'"),
+        &[
+            "5:12 '${vars.one}' | `exclude` must be a list, not a number",
+            "6:24 ${vars.oen} | there is no variable `oen` | did you mean `one`?",
+        ],
     );
 }
 
@@ -226,12 +339,15 @@ fn a_sweep_beyond_the_limit_is_refused_with_its_count() {
     let axes: String = (0..6)
         .map(|axis| format!("    a{axis}: {{$replicate: 10}}\n"))
         .collect();
+    let started = std::time::Instant::now();
     says(
         &format!("name: m\nsweep:\n  axes:\n{axes}stages:\n  s: {{kind: make}}\n"),
         &[
             "3:3 axes | the sweep has 1,000,000 cells; the limit is 100,000 | take values away, or tie axes together in one named map",
         ],
     );
+    // Refused long before a million cells are made.
+    assert!(started.elapsed().as_secs_f64() < 1.0, "{:?}", started.elapsed());
 }
 
 #[test]
@@ -336,7 +452,7 @@ fn set_shows_itself_as_the_place() {
     says_with(
         text,
         &["model.size=big"],
-        &["--set1:1 model.size=big | invalid type: string \"big\", expected u32"],
+        &["--set1:1 model.size=big | `size` must be a whole number from 0, not text"],
     );
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nerpipe_engine::{
-    Cache, Event, Graph, Manifest, Outcome, Plan, Planned, RunOptions, Shown, Status, Summary, plan, run, show,
+    Cache, Diagnostics, Event, Graph, Manifest, Outcome, Plan, Planned, RunOptions, Shown, StageError, Status, Summary,
+    plan, run, show,
 };
 
 use crate::toy::Toys;
@@ -83,10 +84,14 @@ impl Project {
     }
 
     pub(crate) fn graph(&self) -> Graph {
+        self.try_graph().expect("a graph")
+    }
+
+    pub(crate) fn try_graph(&self) -> Result<Graph, Diagnostics> {
         let registry = self.toys.registry();
         let text = format!("name: toys\n{}", self.manifest);
-        let manifest = Manifest::parse("toys.yaml", &text, &self.path(), &[], &registry).expect("a manifest");
-        Graph::build(&manifest, &registry).expect("a graph")
+        let manifest = Manifest::parse("toys.yaml", &text, &self.path(), &[], &registry)?;
+        Graph::build(&manifest, &registry)
     }
 
     pub(crate) fn plan(&self) -> Plan {
@@ -142,15 +147,13 @@ impl Project {
     }
 
     pub(crate) fn watch_graph(&self, graph: &Graph, observer: &mut dyn FnMut(Event)) -> Summary {
-        run(
-            graph,
-            &self.toys.registry(),
-            &self.cache(),
-            &self.path(),
-            &self.options,
-            observer,
-        )
-        .unwrap()
+        let registry = self.toys.registry();
+        run(graph, &registry, &self.cache(), &self.path(), &self.options, observer).unwrap()
+    }
+
+    pub(crate) fn try_run(&self, graph: &Graph, cache: &Cache) -> Result<Summary, StageError> {
+        let registry = self.toys.registry();
+        run(graph, &registry, cache, &self.path(), &self.options, &mut |_| {})
     }
 
     /// Every file below the cache's folder `name`.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
+use nerpipe_engine::Cache;
+
 use crate::project::{MANIFEST, Project, counts};
 
 #[test]
@@ -130,11 +132,14 @@ fn whole_artifacts_and_parts_that_are_folders() {
 fn links_that_lead_out_of_the_project_are_refused() {
     let project = Project::new(MANIFEST);
     let elsewhere = tempfile::tempdir().unwrap();
+    // One that was there when the manifest was read is a mistake in the manifest; another is met in the run.
+    let graph = project.graph();
     symlink(elsewhere.path(), project.path().join("reports")).unwrap();
-    let summary = project.run();
-    assert_eq!(summary.failed, 1);
-    let message = &summary.instances[4].error.as_ref().unwrap().message;
-    assert!(message.contains("leads out of the project"), "{message}");
+    let refused = project.try_graph().unwrap_err().to_string();
+    assert!(refused.contains("leads out of the project"), "{refused}");
+    let refused = project.try_run(&graph, &project.cache()).unwrap_err().message;
+    assert!(refused.contains("leads out of the project"), "{refused}");
+    assert!(project.toys.ran().is_empty(), "nothing ran for it");
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 
     // The target itself being a link is somebody's doing too.
@@ -145,4 +150,13 @@ fn links_that_lead_out_of_the_project_are_refused() {
     symlink(&outside, project.path().join("reports/table.txt")).unwrap();
     assert_eq!(project.run().failed, 1);
     assert_eq!(fs::read_to_string(&outside).unwrap(), "outside");
+}
+
+#[test]
+fn nothing_is_published_into_the_cache() {
+    let project = Project::new(MANIFEST);
+    let cache = Cache::open(&project.path().join("reports")).unwrap();
+    let refused = project.try_run(&project.graph(), &cache).unwrap_err().message;
+    assert_eq!(refused, "cannot publish to `reports/table.txt`: it is inside the cache");
+    assert!(project.toys.ran().is_empty());
 }

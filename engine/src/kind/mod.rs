@@ -3,15 +3,18 @@
 //! A kind is one file and one line in the [`Registry`]. It reads nothing but its settings and its declared inputs:
 //! no clock, no environment, no current directory, no unseeded randomness.
 
+mod settings;
+
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::artifact::Input;
 use crate::context::Context;
+
+pub use settings::{SettingError, parse_settings};
 
 /// A kind of stage, such as `load` or `train`.
 pub trait Kind: Send + Sync {
@@ -183,50 +186,6 @@ impl Resolved {
     }
 }
 
-/// A setting that is wrong. Messages are lower-case fragments without a full stop.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct SettingError {
-    /// Which setting, as a path below `with`: `thresholds[1]`, `learning_rate`; `inputs.type_encoder` for a port.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    pub help: Option<String>,
-}
-
-impl SettingError {
-    /// An error about the setting at `path`.
-    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            message: message.into(),
-            help: None,
-        }
-    }
-
-    /// Adds what the user can do.
-    #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-}
-
-/// Reads a kind's typed settings; a type error names the path of the wrong value.
-///
-/// # Errors
-/// A [`SettingError`] at the value that does not fit.
-pub fn parse_settings<S: DeserializeOwned>(settings: &Value) -> Result<S, SettingError> {
-    serde_path_to_error::deserialize(settings).map_err(|error| {
-        let path = error.path().to_string();
-        SettingError::new(
-            if path == "." { String::new() } else { path },
-            error.into_inner().to_string(),
-        )
-    })
-}
-
 /// Why a stage stopped. The message says what failed, where (file, line, field) and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -262,6 +221,13 @@ impl StageError {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// [`StageError::help`], if there is any.
+    #[must_use]
+    pub(crate) fn maybe_help(mut self, help: Option<String>) -> Self {
+        self.help = help.or(self.help);
         self
     }
 }
