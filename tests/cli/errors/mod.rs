@@ -1,4 +1,6 @@
-//! Wrong manifests and wrong places: one test per path to an exit code. What each mistake says is tested in the engine.
+//! Wrong manifests and wrong places: one test per path to an exit code, and a [`table`] of wrong manifests.
+
+mod table;
 
 use crate::project::Project;
 
@@ -41,21 +43,6 @@ error: 2 errors in the manifest; nothing was started
         assert_eq!(shown, expected.lines().collect::<Vec<_>>(), "{}", outcome.stderr);
         assert!(!project.path("cache").exists());
     }
-}
-
-#[test]
-fn a_newcomers_mistake_gets_the_quoted_form() {
-    let project = Project::new();
-    project.write(
-        "m.yaml",
-        "name: m\nstages:\n  c: {kind: load, with: {limit: ${vars.n}}}\n",
-    );
-    let outcome = project.nerpipe(&["plan", "m.yaml"]).expect(3);
-    assert!(
-        outcome.stderr.contains("= help: write \"${vars.n}\""),
-        "{}",
-        outcome.stderr
-    );
 }
 
 #[test]
