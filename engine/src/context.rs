@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::artifact::{Artifact, ArtifactFile, Input, PartFile};
-use crate::cache::{Bytes, Cache, StepCounts, StepRecord};
+use crate::cache::{Bytes, Cache, OUT, StepCounts, StepRecord};
 use crate::digest::Digest;
 use crate::event::{Message, Progress};
 use crate::files::{self, Durability, FileError, Links};
@@ -377,7 +377,7 @@ impl Context {
     }
 
     fn out_folder(&self) -> PathBuf {
-        self.job.staging.join("out")
+        self.job.staging.join(OUT)
     }
 
     /// Takes every file below `folder` into the store.

@@ -39,6 +39,17 @@ pub(crate) fn create_folder(folder: &Path) -> Result<(), FileError> {
     fs::create_dir_all(folder).map_err(FileError::of("create the folder", folder))
 }
 
+/// Does `work`, which puts something into a folder; if that is not there, makes it and tries again.
+pub(crate) fn in_folder<T>(folder: &Path, mut work: impl FnMut() -> Result<T, FileError>) -> Result<T, FileError> {
+    match work() {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+            create_folder(folder)?;
+            work()
+        }
+        done => done,
+    }
+}
+
 /// Whether files are forced to the disk before anything refers to them.
 ///
 /// Without that, a power failure (never the death of a process) may lose what was written last, and the cache then finds
@@ -101,6 +112,23 @@ pub(crate) fn remove_folder(folder: &Path) -> Result<(), FileError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", folder)(error)),
         _ => Ok(()),
     }
+}
+
+/// Removes everything in a folder but the entry called `keep`.
+pub(crate) fn empty_folder(folder: &Path, keep: Option<&str>) -> Result<(), FileError> {
+    for entry in fs::read_dir(folder).map_err(FileError::of("list", folder))? {
+        let entry = entry.map_err(FileError::of("list", folder))?;
+        if keep.is_some_and(|keep| entry.file_name() == keep) {
+            continue;
+        }
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|is| is.is_dir()) {
+            remove_folder(&path)?;
+        } else {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a file; one that is not there is fine.

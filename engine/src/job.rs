@@ -41,7 +41,7 @@ pub struct Job {
     pub files: BTreeMap<String, Vec<InputFile>>,
     /// The parts the artifact must have.
     pub parts: Vec<String>,
-    /// An empty folder on the cache's file system that belongs to this execution.
+    /// A folder on the cache's file system that belongs to this execution; it holds an empty folder `out` for the artifact.
     pub staging: PathBuf,
     /// Where half-finished work is kept.
     pub unfinished: PathBuf,

@@ -4,7 +4,9 @@
 
 #[cfg(target_os = "linux")]
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -105,6 +107,40 @@ pub(crate) fn reap(pid: u32) -> io::Result<Ended> {
         how,
         peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit,
     })
+}
+
+/// Locks one byte of `file` for writing, for this opening of it; false if another holds it. The byte need not exist.
+pub(crate) fn lock_byte(file: &File, at: u64) -> io::Result<bool> {
+    match set_lock(file, at, libc::F_WRLCK) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lets a byte go that [`lock_byte`] has locked.
+pub(crate) fn unlock_byte(file: &File, at: u64) -> io::Result<()> {
+    set_lock(file, at, libc::F_UNLCK)
+}
+
+fn set_lock(file: &File, at: u64, kind: libc::c_int) -> io::Result<()> {
+    let start = libc::off_t::try_from(at).map_err(io::Error::other)?;
+    // SAFETY: `flock` is plain numbers for which zeros are a value; the call only reads it.
+    #[expect(unsafe_code, reason = "std locks whole files only")]
+    let result = unsafe {
+        let mut lock: libc::flock = std::mem::zeroed();
+        lock.l_type = kind as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        lock.l_start = start;
+        lock.l_len = 1;
+        // Of the open file rather than of the process: closing another opening of the file must not let go of it.
+        libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock)
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Exchanges two names of one file system in one step.

@@ -14,7 +14,7 @@
 //!     ├── history/….jsonl       which fingerprints a stage of a manifest had: the reason of a rerun is found here
 //!     ├── logs/….log            one log per fingerprint
 //!     ├── unfinished/…          half-finished work of an instance, under its fingerprint, until its record exists
-//!     ├── locks/  staging/      who works on what right now, and where
+//!     ├── lock  staging/        who works on what right now, and where
 //!     └── hosts/NAME/           what is true on one host only: the stat cache and the ledger of published files
 //! ```
 //!
@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use lock::Lock;
+pub(crate) use lock::{OUT, Staging};
 pub use objects::{Bytes, Objects};
 pub use records::{Past, Record, StepCounts};
 pub(crate) use records::{Pasts, StepRecord};
@@ -39,6 +40,7 @@ use crate::artifact::{Artifact, Input};
 use crate::digest::Digest;
 use crate::files::{self, Durability, FileError};
 use crate::fingerprint::Fingerprint;
+use lock::Locks;
 use stat::StatCache;
 
 /// The version of everything below the cache's root. Another format is another folder.
@@ -60,6 +62,7 @@ struct Shared {
     host: PathBuf,
     objects: Objects,
     stat: StatCache,
+    locks: Arc<Locks>,
     rehash: AtomicBool,
 }
 
@@ -80,7 +83,6 @@ impl Cache {
             "history",
             "logs",
             "unfinished",
-            "locks",
             "staging",
         ] {
             files::create_folder(&folder.join(name))?;
@@ -92,6 +94,7 @@ impl Cache {
         }
         let objects = Objects::new(folder.join("objects"));
         let stat = StatCache::load(host.join("stat"))?;
+        let locks = Arc::new(Locks::open(folder.join("lock"))?);
         Ok(Self {
             shared: Arc::new(Shared {
                 root,
@@ -99,6 +102,7 @@ impl Cache {
                 host,
                 objects,
                 stat,
+                locks,
                 rehash: AtomicBool::new(false),
             }),
         })
@@ -168,6 +172,10 @@ impl Cache {
             .files
             .iter()
             .all(|file| self.objects().exists(&file.digest, file.size))
+    }
+
+    fn locks(&self) -> &Arc<Locks> {
+        &self.shared.locks
     }
 
     /// Where half-finished work of an instance is kept until its record exists.

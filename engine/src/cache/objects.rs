@@ -79,11 +79,11 @@ impl Objects {
         durability.apply(&file).map_err(FileError::of("sync", path))?;
         files::set_mode(path, 0o444)?;
         let place = self.path(&digest);
-        if let Some(folder) = place.parent() {
-            files::create_folder(folder)?;
-        }
         // Equal bytes that are there already are replaced too: that heals a file that was damaged unseen.
-        fs::rename(path, &place).map_err(FileError::of("move into the cache", path))?;
+        let folder = place.parent().unwrap_or(&self.folder);
+        files::in_folder(folder, || {
+            fs::rename(path, &place).map_err(FileError::of("move into the cache", path))
+        })?;
         self.verified().insert(digest);
         Ok((digest, size))
     }

@@ -216,10 +216,9 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
 }
 
 fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), FileError> {
-    if let Some(folder) = path.parent() {
-        files::create_folder(folder)?;
-    }
-    files::write_atomically(path, &to_json(value), durability)
+    let bytes = to_json(value);
+    let folder = path.parent().unwrap_or(path);
+    files::in_folder(folder, || files::write_atomically(path, &bytes, durability))
 }
 
 fn to_json<T: Serialize>(value: &T) -> Vec<u8> {

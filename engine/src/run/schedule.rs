@@ -175,7 +175,7 @@ pub(super) fn walk(
         registry,
         cache,
         options,
-        staging: staging.path(),
+        staging: &staging,
         children: Children::default(),
     };
     let (sender, receiver) = channel();
@@ -315,7 +315,6 @@ impl<'a> Scheduler<'a> {
         slot.state = State::Running;
         slot.attempts += 1;
         let force = slot.reason == Some(Reason::Forced);
-        let attempt = slot.attempts;
         let instance = &self.graph.instances[number];
         let made = |from: usize| Some((from, self.slots[from].made.clone()?));
         let task = Task {
@@ -324,7 +323,6 @@ impl<'a> Scheduler<'a> {
             key,
             upstream: upstream(instance).filter_map(made).collect(),
             force,
-            attempt,
         };
         self.running += 1;
         let sender = sender.clone();

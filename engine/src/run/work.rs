@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::RunOptions;
-use crate::cache::{BytesGone, Cache, Record};
+use crate::cache::{BytesGone, Cache, Record, Staging};
 use crate::context::Sink;
 use crate::event::Message;
 use crate::files;
@@ -23,7 +23,7 @@ pub(super) struct Workshop<'a> {
     pub(super) registry: &'a Registry,
     pub(super) cache: &'a Cache,
     pub(super) options: &'a RunOptions,
-    pub(super) staging: &'a Path,
+    pub(super) staging: &'a Staging,
     pub(super) children: Children,
 }
 
@@ -36,8 +36,6 @@ pub(super) struct Task {
     pub(super) upstream: BTreeMap<usize, Arc<Made>>,
     /// Neither its record nor its cached steps are read.
     pub(super) force: bool,
-    /// How many times this run has started the instance before.
-    pub(super) attempt: u32,
 }
 
 /// Where a worker tells what happens on the way.
@@ -104,14 +102,13 @@ impl Workshop<'_> {
         tell(Told::Begun);
         // The lock is held, so nobody else writes this log.
         files::remove_file(&self.cache.log_path(fingerprint))?;
-        let job = self.job(task, instance, inputs)?;
-        let staging = job.staging.clone();
+        let staging = self.staging.take()?;
+        let job = self.job(task, instance, inputs, staging.path());
         let started = Instant::now();
         let (outcome, peak_memory) = self.execute(job, task, &sink);
         let seconds = started.elapsed().as_secs_f64();
-        let removed = files::remove_folder(&staging);
+        drop(staging);
         let finished = outcome?;
-        removed?;
         self.check_input_files(&task.key)?;
 
         let kind_recorded = |name: &str| self.is_recorded(instance, name);
@@ -147,10 +144,8 @@ impl Workshop<'_> {
         Ok(Ended::Finished(Box::new(record)))
     }
 
-    fn job(&self, task: &Task, instance: &Instance, inputs: BTreeMap<String, JobInput>) -> Result<Job, StageError> {
-        let staging = self.staging.join(format!("{}-{}", task.number, task.attempt));
-        files::create_folder(&staging)?;
-        Ok(Job {
+    fn job(&self, task: &Task, instance: &Instance, inputs: BTreeMap<String, JobInput>, staging: &Path) -> Job {
+        Job {
             instance: task.name.clone(),
             kind: instance.kind.clone(),
             settings: instance.resolved.settings.clone(),
@@ -162,13 +157,13 @@ impl Workshop<'_> {
                 .map(|(field, files)| (field.clone(), files.to_vec()))
                 .collect(),
             parts: instance.resolved.parts.clone(),
-            staging,
+            staging: staging.to_owned(),
             unfinished: self.cache.unfinished(&task.key.fingerprint),
             cache: self.cache.root().to_owned(),
             threads: self.options.threads_for_each(),
             device: self.options.device.clone(),
             force: task.force,
-        })
+        }
     }
 
     fn execute(&self, job: Job, task: &Task, sink: &Sink) -> (Result<crate::job::Finished, StageError>, Option<u64>) {
