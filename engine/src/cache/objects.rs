@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::digest::{Digest, copy_hashing};
+use crate::digest::Digest;
 use crate::files::{self, Durability, FileError};
 
 /// The store of bytes.
@@ -74,8 +74,8 @@ impl Objects {
     /// # Errors
     /// If the file cannot be read, synced or moved.
     pub(crate) fn adopt(&self, path: &Path, durability: Durability) -> Result<(Digest, u64), FileError> {
-        let mut file = File::open(path).map_err(FileError::of("open", path))?;
-        let (digest, size) = copy_hashing(&mut file, &mut std::io::sink()).map_err(FileError::of("read", path))?;
+        let file = File::open(path).map_err(FileError::of("open", path))?;
+        let (digest, size) = Digest::of_open_file(&file).map_err(FileError::of("read", path))?;
         durability.apply(&file).map_err(FileError::of("sync", path))?;
         files::set_mode(path, 0o444)?;
         let place = self.path(&digest);
