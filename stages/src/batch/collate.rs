@@ -1,5 +1,7 @@
 //! [`Collator`]: tokenized sentences and a list of types → [`Batch`]es.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::EncoderInput;
 use crate::parity::Parity;
 use crate::recognizer::{Masking, RecognizerConfig};
@@ -42,7 +44,8 @@ pub struct Collator {
 }
 
 /// Why a marked entity cannot be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LostReason {
     /// It lies behind the window's end, at least in part.
     CutOff,
@@ -52,6 +55,21 @@ pub enum LostReason {
     NoSubwords,
     /// It begins or ends inside a word, where no span can under the chosen masking.
     InsideWord,
+}
+
+impl LostReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::CutOff, Self::TooLong, Self::NoSubwords, Self::InsideWord];
+
+    /// The word in keys of metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CutOff => "cut_off",
+            Self::TooLong => "too_long",
+            Self::NoSubwords => "no_subwords",
+            Self::InsideWord => "inside_word",
+        }
+    }
 }
 
 /// A marked entity that is no candidate. It counts as missed in full gold.

@@ -3,10 +3,10 @@
 //! The forward pass is a cached step of its own: it keeps the candidates above a floor, so another threshold, or another way of
 //! counting, reads its file instead of running the model again.
 
+mod result;
 mod score;
 mod scores;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
@@ -23,10 +23,16 @@ use crate::batch::{Collator, LABEL_MARKER, Markers, THRESHOLD_MARKER, TypeReader
 use crate::checkpoint::{self, Checkpoint, open_tokenizer};
 use crate::decode::Candidate;
 use crate::device::open_device;
+use crate::metrics::resample::Bootstrap;
+use crate::metrics::table::{self, Head};
 use crate::model::Recognizer;
 use crate::recognizer::{RecognizerConfig, Threshold};
 use crate::tokens::{Format, Sentence, Split};
+use result::{Frame, Groups};
 pub use score::{LossCounts, ScoreSettings, score_split};
+
+/// The part that holds what was counted in each sentence, for tests between systems.
+pub const SENTENCE_COUNTS: &str = "sentence_counts.jsonl";
 
 /// The settings of `evaluate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +47,8 @@ pub struct EvaluateSettings {
     pub floor: f64,
     /// Sentences in a forward pass.
     pub per_device_eval_batch_size: usize,
+    /// How sentences are drawn for confidence intervals.
+    pub bootstrap: Bootstrap,
 }
 
 impl Default for EvaluateSettings {
@@ -50,6 +58,7 @@ impl Default for EvaluateSettings {
             thresholds: None,
             floor: 0.05,
             per_device_eval_batch_size: 12,
+            bootstrap: Bootstrap::default(),
         }
     }
 }
@@ -75,11 +84,12 @@ impl Kind for Evaluate {
     }
 
     fn fields(&self) -> &'static [Field] {
-        const FIELDS: [Field; 4] = [
+        const FIELDS: [Field; 5] = [
             Field::counted("splits"),
             Field::counted("thresholds"),
             Field::counted("floor"),
             Field::counted("per_device_eval_batch_size"),
+            Field::counted("bootstrap"),
         ];
         &FIELDS
     }
@@ -140,6 +150,9 @@ impl Kind for Evaluate {
         if !(settings.floor > 0.0 && settings.floor < 1.0) {
             return Err(SettingError::new("floor", "the floor is a probability between 0 and 1"));
         }
+        if let Some((field, problem)) = settings.bootstrap.problem() {
+            return Err(SettingError::new(format!("bootstrap.{field}"), problem));
+        }
         let thresholds = settings.thresholds.as_deref().unwrap_or_default();
         if settings.thresholds.is_some() && thresholds.is_empty() {
             return Err(SettingError::new("thresholds", "no threshold to evaluate at")
@@ -159,7 +172,7 @@ impl Kind for Evaluate {
         Ok(Resolved::new(&settings)?
             .reads("model", checkpoint::parts_to_read(inputs.parts("model")))
             .reads("tokens", tokens)
-            .makes(["metrics.json", "predictions.jsonl"]))
+            .makes(["metrics.json", "predictions.jsonl", SENTENCE_COUNTS]))
     }
 
     fn run(&self, ctx: &Context) -> Result<(), StageError> {
@@ -183,6 +196,7 @@ fn evaluate(ctx: &Context) -> Result<(), StageError> {
     let mut scorer: Option<Scorer> = None;
     let mut results = Vec::new();
     let mut predictions = Predictions::create(ctx)?;
+    let mut counts = create(ctx, SENTENCE_COUNTS)?;
     for name in &settings.splits {
         let part = tokens
             .part(name)
@@ -236,66 +250,47 @@ fn evaluate(ctx: &Context) -> Result<(), StageError> {
             .files
             .first()
             .ok_or_else(|| StageError::new("the step `scores` made no file"))?;
+        let labels = &split.labels().names;
         let mut tallies: Vec<Tally> = thresholds
             .iter()
-            .map(|&threshold| Tally::new(threshold, split.files()))
+            .map(|&threshold| Tally::new(threshold, labels.len()))
             .collect();
         for (index, scores) in read_scores(&file.path)?.enumerate() {
             let scores = scores?;
             for (number, tally) in tallies.iter_mut().enumerate() {
-                let spans = tally.add(index, &scores);
+                let spans = tally.add(&scores);
                 if number == 0 {
                     predictions.write(name, &split, index, &scores, &spans, thresholds[0], &config)?;
                 }
             }
         }
-        let labels = &split.labels().names;
+        let frame = Frame {
+            split: name,
+            labels,
+            groups: Groups::of(&split),
+            bootstrap: settings.bootstrap,
+            left_out: &output.value,
+        };
         for (&threshold, tally) in thresholds.iter().zip(&tallies) {
-            results.push(result(name, threshold, tally, labels, &output.value)?);
+            results.push(frame.entry(threshold, tally)?);
+            let head = Head {
+                split: name.clone(),
+                threshold: json!(threshold),
+                labels: labels.clone(),
+                sentences: tally.table().len(),
+            };
+            table::write(&mut counts, &head, tally.table())
+                .map_err(|error| StageError::new(format!("failed to write sentence counts: {error}")))?;
         }
     }
+    counts
+        .flush()
+        .map_err(|error| StageError::new(format!("failed to write sentence counts: {error}")))?;
     predictions.finish()?;
     let mut bytes = serde_json::to_vec_pretty(&json!({"results": results}))
         .map_err(|error| StageError::new(format!("failed to write metrics: {error}")))?;
     bytes.push(b'\n');
     checkpoint::write(&ctx.out("metrics.json")?, &bytes)
-}
-
-/// One entry of `metrics.json`.
-fn result(
-    split: &str,
-    threshold: Threshold,
-    tally: &Tally,
-    labels: &[String],
-    left_out: &Value,
-) -> Result<Value, StageError> {
-    let failed = |error: serde_json::Error| StageError::new(format!("failed to write metrics: {error}"));
-    let metrics = tally.metrics(labels);
-    let files: BTreeMap<&str, Value> = tally
-        .file_metrics(labels)
-        .into_iter()
-        .map(|(stem, metrics)| {
-            let short = json!({
-                "micro": metrics.reference.micro,
-                "macro": metrics.reference.macro_,
-                "full_gold": {"micro": metrics.full_gold.micro},
-            });
-            (stem, short)
-        })
-        .collect();
-    let mut entry = json!({"split": split, "threshold": threshold});
-    let Value::Object(figures) = serde_json::to_value(&metrics).map_err(failed)? else {
-        return Err(StageError::new("metrics are no map"));
-    };
-    if let Value::Object(entry) = &mut entry {
-        entry.extend(figures);
-        entry.insert("golds_lost".to_owned(), json!(tally.lost()));
-        entry.insert("left_out".to_owned(), left_out.clone());
-        if !files.is_empty() {
-            entry.insert("files".to_owned(), json!(files));
-        }
-    }
-    Ok(entry)
 }
 
 /// A checkpoint ready to score sentences.
@@ -348,6 +343,14 @@ impl Scorer {
     }
 }
 
+/// Begins a file of the artifact.
+fn create(ctx: &Context, name: &str) -> Result<BufWriter<File>, StageError> {
+    let path = ctx.out(name)?;
+    let file = File::create(&path)
+        .map_err(|error| StageError::new(format!("failed to create `{}`: {error}", path.display())))?;
+    Ok(BufWriter::new(file))
+}
+
 /// Writes `predictions.jsonl`: what is predicted at the first threshold, in words or code points, ends exclusive.
 struct Predictions {
     out: BufWriter<File>,
@@ -355,12 +358,8 @@ struct Predictions {
 
 impl Predictions {
     fn create(ctx: &Context) -> Result<Self, StageError> {
-        let path = ctx.out("predictions.jsonl")?;
-        let file = File::create(&path)
-            .map_err(|error| StageError::new(format!("failed to create `{}`: {error}", path.display())))?;
-        Ok(Self {
-            out: BufWriter::new(file),
-        })
+        let out = create(ctx, "predictions.jsonl")?;
+        Ok(Self { out })
     }
 
     #[expect(

@@ -133,7 +133,7 @@ pub fn score_split(
                 }
             }
             for lost in &collated.lost {
-                rows[lost.sentence as usize].lost.push(lost.label);
+                rows[lost.sentence as usize].lost.push((lost.label, lost.reason));
             }
             window.extend(group.iter().copied().zip(rows));
         }

@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::ops::Range;
 use std::path::Path;
 
 use nerpipe_engine::StageError;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::LostReason;
 use crate::decode::{Bar, Candidate, Rank, decode, logit};
-use crate::metrics::{Counter, Key, Metrics};
+use crate::metrics::table::CountTable;
+use crate::metrics::{Counter, Counting, Key, Metrics, SentenceCounts};
 use crate::recognizer::Threshold;
 
 /// The scores of one sentence. Positions are those of the encoder's input, ends inclusive.
@@ -25,9 +26,9 @@ pub struct SentenceScores {
     /// Golds that can be found: start, end, type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub golds: Vec<Key>,
-    /// The types of golds that cannot: cut off, too long, or without subwords.
+    /// The types of golds that cannot, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lost: Vec<u32>,
+    pub lost: Vec<(u32, LostReason)>,
 }
 
 impl SentenceScores {
@@ -61,12 +62,13 @@ impl SentenceScores {
     }
 }
 
-/// Counts at one threshold: of all sentences, and of each corpus file.
+/// Counts at one threshold: of all sentences together, and of each.
 #[derive(Clone, Debug)]
 pub struct Tally {
     threshold: Threshold,
     all: Counter,
-    files: Vec<(String, Range<usize>, Counter)>,
+    table: CountTable,
+    lost: Vec<(usize, LostReason)>,
 }
 
 /// Both ways of counting.
@@ -80,57 +82,50 @@ pub struct BothMetrics {
 }
 
 impl Tally {
-    /// Counts nothing yet; `files` are the stems of the corpus files with the numbers of their sentences.
-    pub fn new(threshold: Threshold, files: &[(String, Range<usize>)]) -> Self {
-        let files = files
-            .iter()
-            .map(|(stem, range)| (stem.clone(), range.clone(), Counter::default()))
-            .collect();
+    /// Counts nothing yet, of so many types.
+    pub fn new(threshold: Threshold, types: usize) -> Self {
         Self {
             threshold,
-            all: Counter::default(),
-            files,
+            all: Counter::new(types),
+            table: CountTable::default(),
+            lost: Vec::new(),
         }
     }
 
-    /// Adds sentence number `index`; returns what was predicted for it.
-    pub fn add(&mut self, index: usize, scores: &SentenceScores) -> Vec<Candidate> {
+    /// Adds the next sentence; returns what was predicted for it.
+    pub fn add(&mut self, scores: &SentenceScores) -> Vec<Candidate> {
         let spans = scores.decode(self.threshold);
         let predicted: BTreeSet<Key> = spans.iter().map(|span| (span.start, span.end, span.label)).collect();
         let golds: BTreeSet<Key> = scores.golds.iter().copied().collect();
-        self.all.add(&predicted, &golds, &scores.lost);
-        if let Some((_, _, counter)) = self.files.iter_mut().find(|(_, range, _)| range.contains(&index)) {
-            counter.add(&predicted, &golds, &scores.lost);
-        }
+        let counts = SentenceCounts::new(&predicted, &golds, scores.lost.iter().map(|lost| lost.0));
+        let index = self.table.len();
+        self.lost.extend(scores.lost.iter().map(|lost| (index, lost.1)));
+        self.all.add(&counts);
+        self.table.push(&counts);
         spans
     }
 
     /// The metrics over all sentences.
     pub fn metrics(&self, labels: &[String]) -> BothMetrics {
-        both(&self.all, labels)
-    }
-
-    /// The metrics of each corpus file by its stem; none if there is only one.
-    pub fn file_metrics(&self, labels: &[String]) -> Vec<(&str, BothMetrics)> {
-        if self.files.len() < 2 {
-            return Vec::new();
+        BothMetrics {
+            reference: self.all.metrics(Counting::Reference, labels),
+            full_gold: self.all.metrics(Counting::FullGold, labels),
         }
-        self.files
-            .iter()
-            .map(|(stem, _, counter)| (stem.as_str(), both(counter, labels)))
-            .collect()
     }
 
-    /// How many golds cannot be found.
-    pub fn lost(&self) -> u64 {
-        self.all.lost()
+    /// The counts of all sentences together.
+    pub fn all(&self) -> &Counter {
+        &self.all
     }
-}
 
-fn both(counter: &Counter, labels: &[String]) -> BothMetrics {
-    BothMetrics {
-        reference: counter.reference(labels),
-        full_gold: counter.full_gold(labels),
+    /// The counts of each sentence.
+    pub fn table(&self) -> &CountTable {
+        &self.table
+    }
+
+    /// The golds that cannot be found, each by its sentence's number, and why.
+    pub fn lost(&self) -> &[(usize, LostReason)] {
+        &self.lost
     }
 }
 
@@ -198,7 +193,7 @@ mod tests {
             candidates: vec![(1, 2, 0, 2.0), (2, 3, 1, 1.0), (5, 5, 1, -0.5)],
             bars: vec![2.5, -1.0],
             golds: vec![(1, 2, 0), (5, 5, 1)],
-            lost: vec![1],
+            lost: vec![(1, LostReason::CutOff)],
         }
     }
 
@@ -217,28 +212,19 @@ mod tests {
     }
 
     #[test]
-    fn files_are_counted_apart() {
-        let files = [("seen".to_owned(), 0..1), ("unseen".to_owned(), 1..2)];
-        let mut tally = Tally::new(Threshold::Probability(0.5), &files);
-        tally.add(0, &scores());
-        tally.add(
-            1,
-            &SentenceScores {
-                candidates: Vec::new(),
-                ..scores()
-            },
-        );
-        let labels = ["a".to_owned(), "b".to_owned()];
-        let by_file = tally.file_metrics(&labels);
-        assert_eq!((by_file[0].0, by_file[0].1.reference.micro.counts.tp), ("seen", 1));
-        assert_eq!(
-            (by_file[1].0, by_file[1].1.reference.micro.counts.missed),
-            ("unseen", 2)
-        );
-        assert_eq!(
-            (tally.metrics(&labels).full_gold.micro.counts.missed, tally.lost()),
-            (5, 2)
-        );
+    fn sentences_are_counted_together_and_apart() {
+        let mut tally = Tally::new(Threshold::Probability(0.5), 2);
+        tally.add(&scores());
+        tally.add(&SentenceScores {
+            candidates: Vec::new(),
+            lost: vec![(0, LostReason::TooLong)],
+            ..scores()
+        });
+        let apart = |sentence: usize| tally.table().sum(2, [sentence]).micro(Counting::Reference);
+        assert_eq!((apart(0).tp, apart(0).missed, apart(1).missed), (1, 1, 2));
+        let metrics = tally.metrics(&["a".to_owned(), "b".to_owned()]);
+        assert_eq!(metrics.full_gold.micro.counts.missed, 5);
+        assert_eq!(tally.lost(), [(0, LostReason::CutOff), (1, LostReason::TooLong)]);
     }
 
     #[test]

@@ -189,7 +189,7 @@ mod tests {
             .collect();
             let metrics = json!({"results": [{
                 "split": "test", "threshold": threshold,
-                "micro": {"f1": f1, "tp": 3}, "full_gold": {"micro": {"f1": f1 / 2.0}},
+                "micro": {"f1": f1, "tp": 3}, "intervals": {"micro": {"f1": {"low": 0.1}}}, "full_gold": {"micro": {"f1": f1 / 2.0}},
                 "per_class": {"city, \"big\"": {"f1": f1}}
             }]});
             let instance = format!("scores@architecture={architecture},loss={loss},seed={seed}");
@@ -249,12 +249,13 @@ mod tests {
         assert_eq!(json[2]["threshold"], "cls");
         assert_eq!(json[0]["micro.f1"], 0.5);
         assert_eq!(json[0]["full_gold.micro.f1"], 0.25);
+        assert_eq!(json[0]["micro.f1.low"], 0.1);
         assert_eq!(json[0]["per_class.city, \"big\".f1"], 0.5);
         let lines: Vec<&str> = files[1].1.lines().collect();
-        let head = "architecture,loss,seed,instance,split,threshold,micro.f1,micro.tp,full_gold.micro.f1,\
+        let head = "architecture,loss,seed,instance,split,threshold,micro.f1,micro.tp,micro.f1.low,full_gold.micro.f1,\
                     \"per_class.city, \"\"big\"\".f1\"";
         assert_eq!(lines[0], head);
-        let row = "bi,bce,1,\"scores@architecture=bi,loss=bce,seed=1\",test,0.5,0.5,3,0.25,0.5";
+        let row = "bi,bce,1,\"scores@architecture=bi,loss=bce,seed=1\",test,0.5,0.5,3,0.1,0.25,0.5";
         assert_eq!(lines[1], row);
         assert_eq!(lines.len(), 5);
     }

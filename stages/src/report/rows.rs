@@ -55,12 +55,15 @@ pub(super) fn read(instance: &str, axes: &IndexMap<String, String>, bytes: &[u8]
 fn flatten(path: String, value: Value, metrics: &mut IndexMap<String, Value>) {
     match value {
         Value::Object(map) => {
+            // An interval's ends stand beside their figure: `micro.f1.low`.
+            let has_intervals = map.contains_key("micro");
             for (key, value) in map {
-                flatten(
-                    if path.is_empty() { key } else { format!("{path}.{key}") },
-                    value,
-                    metrics,
-                );
+                let path = match (path.as_str(), key.as_str()) {
+                    (path, "intervals") if has_intervals => path.to_owned(),
+                    ("", _) => key,
+                    (path, key) => format!("{path}.{key}"),
+                };
+                flatten(path, value, metrics);
             }
         }
         value => drop(metrics.insert(path, value)),

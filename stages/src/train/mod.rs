@@ -306,7 +306,7 @@ impl<'a> Training<'a> {
     /// Evaluates on the validation split; whether the model is the best so far.
     fn evaluate(&mut self, step: u64, validation: &Split) -> Result<bool, StageError> {
         let threshold = self.recognizer.config().prediction_threshold;
-        let mut tally = Tally::new(threshold, validation.files());
+        let mut tally = Tally::new(threshold, validation.labels().len());
         let model = self.recognizer.for_inference();
         let settings = ScoreSettings {
             batch_size: self.settings.per_device_eval_batch_size,
@@ -318,8 +318,8 @@ impl<'a> Training<'a> {
             &self.collator,
             validation,
             &settings,
-            &mut |index, scores| {
-                tally.add(index, &scores);
+            &mut |_, scores| {
+                tally.add(&scores);
                 Ok(())
             },
         )?;

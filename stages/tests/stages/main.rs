@@ -8,5 +8,6 @@
 mod golden;
 #[cfg(feature = "wgpu")]
 mod gpu;
+mod metrics;
 mod sample;
 mod training;

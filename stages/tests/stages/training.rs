@@ -34,6 +34,8 @@ fn record(number: usize, (text, golds): &Line) -> Value {
     let span = |start: usize, end: usize, label: &str| json!({"start": start, "end": end, "label": label});
     json!({
         "id": format!("line-{number}"),
+        "language": number.is_multiple_of(2).then_some("en"),
+        "dataset": if number < 6 { "one" } else { "other" },
         "text": text,
         "tokens": tokens,
         "token_spans": golds.iter().map(|&(start, end, label)| span(start, end, label)).collect::<Vec<_>>(),
@@ -103,6 +105,91 @@ fn learn(architecture: &str, loss: &str, more: Value) -> (Bench, Made, f64) {
         .as_f64()
         .expect("a number");
     (bench, model, f1)
+}
+
+#[test]
+fn an_evaluation_is_broken_down_by_scheme_language_and_dataset() {
+    let more = json!({"max_steps": 20, "max_span_length": 2});
+    let (bench, ..) = learn("bi_encoder", "bce", more);
+    let settings = json!({"thresholds": [0.2, 0.4], "bootstrap": {"n_resamples": 200}});
+    let scores = bench.run(&Evaluate, settings).expect("evaluated");
+    let all = &scores.json("metrics.json")["results"][0];
+    let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} in {all:#}"));
+
+    let golds = &all["golds"];
+    assert_eq!((count(&all["sentences"]), count(&golds["all"])), (8, 13));
+    assert_eq!(
+        (count(&golds["lost"]), count(&golds["too_long"])),
+        (1, 1),
+        "Nils Holgersson has three subwords"
+    );
+    for (metrics, lost) in [(all, 0), (&all["full_gold"], count(&golds["lost"]))] {
+        let strict = &metrics["schemes"]["strict"];
+        assert_eq!(strict["correct"], metrics["micro"]["tp"]);
+        assert_eq!(strict["f1"], metrics["micro"]["f1"]);
+        assert_eq!(
+            count(&strict["missed"]),
+            count(&all["schemes"]["strict"]["missed"]) + lost
+        );
+        assert!(metrics["schemes"]["partial"]["per_class"]["person"]["f1"].is_number());
+    }
+
+    let (one, other) = (&all["datasets"]["one"], &all["datasets"]["other"]);
+    assert_eq!((count(&one["sentences"]), count(&other["sentences"])), (6, 2));
+    for key in ["tp", "fp", "fn"] {
+        assert_eq!(
+            count(&one["micro"][key]) + count(&other["micro"][key]),
+            count(&all["micro"][key])
+        );
+    }
+    assert_eq!(count(&one["golds"]["all"]) + count(&other["golds"]["all"]), 13);
+    let languages = all["languages"].as_object().expect("languages");
+    assert_eq!(
+        languages.keys().collect::<Vec<_>>(),
+        ["en"],
+        "a record without a language is in no group"
+    );
+    assert_eq!(
+        (
+            count(&languages["en"]["sentences"]),
+            count(&one["languages"]["en"]["sentences"])
+        ),
+        (4, 3)
+    );
+
+    for figure in [
+        &all["intervals"]["micro"]["f1"],
+        &all["intervals"]["full_gold"]["schemes"]["partial"]["recall"],
+    ] {
+        assert!(
+            figure["low"].as_f64() <= figure["high"].as_f64() && figure["high"].as_f64() <= Some(1.0),
+            "{figure}"
+        );
+    }
+    assert!(one["intervals"]["macro"]["f1"]["low"].is_number());
+
+    let lines = scores.text("sentence_counts.jsonl");
+    let tables = nerpipe_stages::metrics::table::read(lines.as_bytes()).expect("tables");
+    assert_eq!(
+        tables
+            .iter()
+            .map(|table| table.head.threshold.clone())
+            .collect::<Vec<_>>(),
+        [json!(0.2), json!(0.4)]
+    );
+    assert_eq!(tables[0].table.sum(2, 0..8).golds(), 13);
+
+    let none = bench
+        .run(&Evaluate, json!({"bootstrap": {"n_resamples": 0}}))
+        .expect("evaluated");
+    assert!(none.json("metrics.json")["results"][0].get("intervals").is_none());
+    let error = bench
+        .run(&Evaluate, json!({"bootstrap": {"n_resamples": 7}}))
+        .expect_err("too few");
+    assert!(
+        error.message.starts_with("bootstrap.n_resamples: 7 draws are too few"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn::tensor::Device;
 use nerpipe_stages::batch::{Batch, TypeInput};
 use nerpipe_stages::decode::{Bar, Candidate, Rank, decode, logit};
-use nerpipe_stages::metrics::{Counter, Figures};
+use nerpipe_stages::metrics::{Counter, Counting, Figures, SentenceCounts};
 use nerpipe_stages::tokens::Split;
 use serde_json::Value;
 
@@ -145,7 +145,7 @@ struct Decodable {
 
 fn check_outcome(outcome: &Outcome, sentences: &[Decodable], labels: &[String], findings: &mut Findings) {
     let threshold = &outcome.threshold;
-    let mut counter = Counter::default();
+    let mut counter = Counter::new(labels.len());
     for sentence in sentences {
         let bar = match threshold.as_f64() {
             Some(probability) => Bar::Fixed(logit(probability)),
@@ -177,9 +177,9 @@ fn check_outcome(outcome: &Outcome, sentences: &[Decodable], labels: &[String], 
             Tolerance::absolute(2e-5),
         );
         let keys = found.iter().map(|c| (c.start, c.end, c.label)).collect();
-        counter.add(&keys, &sentence.golds, &[]);
+        counter.add(&SentenceCounts::new(&keys, &sentence.golds, []));
     }
-    let metrics = counter.reference(labels);
+    let metrics = counter.metrics(Counting::Reference, labels);
     let figures = |figures: &Figures| {
         let counts = figures.counts;
         (
