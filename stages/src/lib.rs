@@ -3,6 +3,7 @@
 pub mod allocator;
 pub mod batch;
 pub mod checkpoint;
+pub mod compare;
 pub mod corpus;
 pub mod decode;
 pub mod device;
@@ -39,5 +40,6 @@ pub fn registry() -> Registry {
         .with(tokenize::Tokenize)
         .with(train::Train)
         .with(evaluate::Evaluate)
+        .with(compare::Compare)
         .with(report::Report)
 }
