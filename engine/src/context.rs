@@ -178,9 +178,22 @@ impl Context {
         step: Step,
         work: impl FnOnce(&Path) -> Result<Value, StageError>,
     ) -> Result<StepOutput, StageError> {
+        self.step_of(&self.job.kind, step, work)
+    }
+
+    /// As [`Context::step`], a step that belongs to another kind: whichever of the two comes first executes it for both.
+    ///
+    /// # Errors
+    /// As [`Context::step`].
+    pub fn step_of(
+        &self,
+        kind: &str,
+        step: Step,
+        work: impl FnOnce(&Path) -> Result<Value, StageError>,
+    ) -> Result<StepOutput, StageError> {
         self.check_cancelled()?;
         let document = StepDocument {
-            kind: self.job.kind.clone(),
+            kind: kind.to_owned(),
             step: step.name.to_owned(),
             version: step.version,
             settings: step.settings,
@@ -263,14 +276,30 @@ impl Context {
     /// # Errors
     /// If the step has no such file, or `name` is no relative path of plain names or is placed already.
     pub fn place(&self, output: &StepOutput, file: &str, name: &str) -> Result<(), StageError> {
-        check_name(name)?;
         let found = output
             .file(file)
             .ok_or_else(|| StageError::new(format!("the step made no file `{file}`")))?;
+        self.place_file(found, name)
+    }
+
+    /// Makes file `name` of the input at `port` part of the artifact under the same name, by reference.
+    ///
+    /// # Errors
+    /// If the input has no such file, or `name` is placed already.
+    pub fn pass_on(&self, port: &str, name: &str) -> Result<(), StageError> {
+        let found = self
+            .input(port)?
+            .file(name)
+            .ok_or_else(|| StageError::new(format!("the input `{port}` has no file `{name}`")))?;
+        self.place_file(found, name)
+    }
+
+    fn place_file(&self, file: &PartFile, name: &str) -> Result<(), StageError> {
+        check_name(name)?;
         let entry = ArtifactFile {
             name: name.to_owned(),
-            digest: found.digest,
-            size: found.size,
+            digest: file.digest,
+            size: file.size,
         };
         if lock(&self.placed).insert(name.to_owned(), entry).is_some() {
             return Err(StageError::new(format!(

@@ -116,6 +116,8 @@ struct Choice {
     point: Point,
     /// The parts that all of them have.
     parts: Vec<String>,
+    /// What all of them tell alike.
+    told: BTreeMap<String, Value>,
 }
 
 /// The settings of a stage on one projection of its own axes, before the kind has seen them.
@@ -233,6 +235,7 @@ impl<'a> Builder<'a> {
                     from: Vec::new(),
                     point,
                     parts: Vec::new(),
+                    told: BTreeMap::new(),
                 });
                 // A stage's numbers rise with the cells, but a cell may fall to an earlier instance again.
                 if let Err(at) = choice.from.binary_search(number) {
@@ -252,6 +255,15 @@ impl<'a> Builder<'a> {
                     .filter(common)
                     .cloned()
                     .collect();
+                choice.told = choice
+                    .from
+                    .first()
+                    .map(|first| self.instances[*first].resolved.told.clone())
+                    .unwrap_or_default();
+                choice.told.retain(|key, value| {
+                    let told = |number: &usize| self.instances[*number].resolved.told.get(key);
+                    choice.from.iter().all(|number| told(number) == Some(value))
+                });
             }
             if let Some(part) = connection.part()
                 && !self.only(part, connection, &path, &mut choices)
@@ -353,6 +365,9 @@ impl<'a> Builder<'a> {
         let offered = InputParts {
             ports: chosen()
                 .map(|(input, choice)| (input.port.to_owned(), choice.parts.clone()))
+                .collect(),
+            told: chosen()
+                .map(|(input, choice)| (input.port.to_owned(), choice.told.clone()))
                 .collect(),
         };
         let resolved = match kind.resolve(&Value::Object(written.settings.clone()), &offered) {
@@ -600,7 +615,7 @@ impl<'a> Builder<'a> {
 
 /// Whether two resolutions are the same.
 fn same(a: &Resolved, b: &Resolved) -> bool {
-    a.settings == b.settings && a.reads == b.reads && a.parts == b.parts
+    a.settings == b.settings && a.reads == b.reads && a.parts == b.parts && a.told == b.told
 }
 
 /// The axes that the stage's own text names: settings, publish targets, and overrides of it with their conditions.

@@ -124,17 +124,25 @@ pub struct Port {
     pub collects: bool,
 }
 
-/// The parts that each connected port offers, for [`Kind::resolve`].
+/// What is known of the artifacts at each connected port before any is made, for [`Kind::resolve`].
 #[derive(Clone, Debug, Default)]
 pub struct InputParts {
     /// Port name → part names. For a collecting port: the parts that every collected artifact has.
     pub ports: BTreeMap<String, Vec<String>>,
+    /// Port name → what the kind upstream tells of its artifact ([`Resolved::tells`]). For a collecting port: what every kind
+    /// tells alike.
+    pub told: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 impl InputParts {
     /// The parts offered at `port`; empty if it is not connected.
     pub fn parts(&self, port: &str) -> &[String] {
         self.ports.get(port).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the kind at `port` tells of its artifact under `key`. None says nothing: there are kinds that cannot know.
+    pub fn told(&self, port: &str, key: &str) -> Option<&Value> {
+        self.told.get(port)?.get(key)
     }
 
     /// Whether anything is connected to `port`.
@@ -152,6 +160,8 @@ pub struct Resolved {
     pub reads: BTreeMap<String, Vec<String>>,
     /// The parts that the artifact will have.
     pub parts: Vec<String>,
+    /// What is known of the artifact already, for kinds downstream that would otherwise find out only when they run.
+    pub told: BTreeMap<String, Value>,
 }
 
 impl Resolved {
@@ -175,6 +185,13 @@ impl Resolved {
     pub fn reads<I: IntoIterator<Item = S>, S: Into<String>>(mut self, port: &str, parts: I) -> Self {
         self.reads
             .insert(port.to_owned(), parts.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Tells something of the artifact. It must follow from the settings and from what is told upstream.
+    #[must_use]
+    pub fn tells(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.told.insert(key.to_owned(), value.into());
         self
     }
 

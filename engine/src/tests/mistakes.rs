@@ -470,3 +470,14 @@ fn files_that_are_not_there() {
         ],
     );
 }
+
+#[test]
+fn what_is_told_of_an_artifact_is_known_before_it_is_made() {
+    says(
+        &stages(
+            "  a: {kind: make}\n  b: {kind: bend, inputs: {thing: a}, with: {how: stiff}}\n  \
+             c: {kind: bend, inputs: {thing: b}}",
+        ),
+        &["5:35 b | what is stiff cannot be bent"],
+    );
+}

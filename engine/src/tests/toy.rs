@@ -39,12 +39,18 @@ pub(super) fn registry() -> Registry {
                 },
             ],
             produces: "thing",
-            resolve: |settings, _| {
+            resolve: |settings, inputs| {
                 let settings: Bend = parse_settings(settings)?;
                 if !(0.0..=1.0).contains(&settings.rate) {
                     return Err(SettingError::new("rate", "`rate` must lie between 0 and 1").help("try 0.1"));
                 }
-                let resolved = Resolved::new(&settings)?.makes(["left"]).reads("thing", ["left"]);
+                if inputs.told("thing", "bent") == Some(&Value::from("stiff")) {
+                    return Err(SettingError::new("inputs.thing", "what is stiff cannot be bent"));
+                }
+                let resolved = Resolved::new(&settings)?
+                    .makes(["left"])
+                    .reads("thing", ["left"])
+                    .tells("bent", settings.how.clone());
                 Ok(if settings.how == "both" {
                     resolved.reads("other", ["right"])
                 } else {
