@@ -8,6 +8,7 @@
 //! | `tokenizer.json` | the text's tokenizer; a cross-encoder's with its marker tokens |
 //! | `type_tokenizer.json` | the types' tokenizer (bi-encoder only) |
 //! | `README.md` | a model card |
+//! | `thresholds.json` | thresholds that were chosen on validation data, if the model was calibrated: [`crate::thresholds`] |
 //! | `training_log.jsonl` | loss, learning rate, gradient norm and batch of every step; the evaluations |
 
 use std::path::Path;
@@ -22,6 +23,8 @@ use crate::tokenizer::TextTokenizer;
 
 /// The key of `config.json` that holds the settings of the training; nothing reads it but people.
 const TRAINING: &str = "training";
+/// The key under which a kind tells what a model compares its scores with: `probability`, `cls` or `label_token`.
+pub const THRESHOLD_KIND: &str = "threshold";
 /// The key that holds the digest of the `tokenizer.json` the training texts were cut with (without marker tokens).
 const TOKENIZER_DIGEST: &str = "tokenizer_digest";
 

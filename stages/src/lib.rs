@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod batch;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod compare;
 pub mod corpus;
@@ -23,6 +24,7 @@ pub mod report;
 pub mod rng;
 pub mod schedule;
 pub mod tensors;
+pub mod thresholds;
 pub mod tokenize;
 pub mod tokenizer;
 pub mod tokens;
@@ -39,6 +41,7 @@ pub fn registry() -> Registry {
         .with(encoder::Encoder)
         .with(tokenize::Tokenize)
         .with(train::Train)
+        .with(calibrate::Calibrate)
         .with(evaluate::Evaluate)
         .with(compare::Compare)
         .with(report::Report)

@@ -63,6 +63,17 @@ pub enum Threshold {
     LabelToken,
 }
 
+impl Threshold {
+    /// What kind of threshold it is, in a word.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Probability(_) => "probability",
+            Self::Cls => "cls",
+            Self::LabelToken => "label_token",
+        }
+    }
+}
+
 impl fmt::Display for Threshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -114,6 +125,23 @@ impl<'de> Deserialize<'de> for Threshold {
         }
         deserializer.deserialize_any(Visitor)
     }
+}
+
+/// Whether a model that compares its scores with a threshold of kind `own` ([`Threshold::kind`]) can be evaluated at `asked`.
+///
+/// # Errors
+/// If not, what it takes.
+pub fn accepts_kind(own: &str, asked: Threshold) -> Result<(), String> {
+    if own == asked.kind() {
+        return Ok(());
+    }
+    let possible = match own {
+        "probability" => "a probability between 0 and 1, such as 0.5".to_owned(),
+        own => format!("`{own}`, which it was trained with"),
+    };
+    Err(format!(
+        "the model cannot be evaluated at the threshold `{asked}`; it takes {possible}"
+    ))
 }
 
 /// A recognizer's settings; names, meaning and defaults are the reference's.
@@ -235,14 +263,7 @@ impl RecognizerConfig {
     /// If it was trained with another kind of threshold (defect 21 of the reference: accepted silently, with meaningless
     /// results).
     pub fn accepts(&self, threshold: Threshold) -> Result<(), ConfigError> {
-        let possible = match (self.prediction_threshold, threshold) {
-            (Threshold::Probability(_), Threshold::Probability(_)) => return Ok(()),
-            (own, asked) if own == asked => return Ok(()),
-            (Threshold::Probability(_), _) => "a probability between 0 and 1, such as 0.5".to_owned(),
-            (own, _) => format!("`{own}`, which it was trained with"),
-        };
-        let problem = format!("the model cannot be evaluated at the threshold `{threshold}`; it takes {possible}");
-        Err(ConfigError {
+        accepts_kind(self.prediction_threshold.kind(), threshold).map_err(|problem| ConfigError {
             field: "thresholds",
             problem,
         })

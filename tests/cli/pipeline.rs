@@ -99,6 +99,33 @@ fn models_are_trained_compared_and_never_trained_twice() {
     assert_eq!(trained, ["model@loss=contrastive"]);
 }
 
+/// What a model compares its scores with follows from its settings, so nothing is trained only to be refused.
+#[test]
+fn a_threshold_of_the_wrong_kind_is_refused_before_anything_runs() {
+    let project = Project::with_corpus();
+    let refused = |from: &str, to: &str, message: &str| {
+        assert!(PIPELINE.contains(from));
+        project.write("small.yaml", &PIPELINE.replace(from, to));
+        let outcome = project.nerpipe(&["run", "small.yaml"]).expect(3);
+        assert!(outcome.stderr.contains(message), "{}", outcome.stderr);
+        outcome.stderr
+    };
+    let asked = "thresholds: ['${loss.threshold}']";
+    let shown = refused(
+        asked,
+        "thresholds: [0.5]",
+        "the model cannot be evaluated at the threshold `0.5`; it takes `cls`, which it was trained with",
+    );
+    assert!(shown.contains("small.yaml:35:41"), "{shown}");
+    refused(asked, "thresholds: [cls]", "it takes a probability between 0 and 1");
+    refused(asked, "thresholds: [calibrated]", "the model is not calibrated");
+    refused(
+        "  scores:\n",
+        "  calibrated:\n    kind: calibrate\n    inputs: {model: model, tokens: tokens}\n    with: {split: test}\n  scores:\n",
+        "the model compares its scores with a threshold that it learned, `cls`",
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_stops_the_run_and_its_children_and_the_next_run_goes_on() {

@@ -6,30 +6,29 @@
 mod result;
 mod score;
 mod scores;
+mod scoring;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use nerpipe_engine::kind::parse_settings;
-use nerpipe_engine::{
-    Context, Digest, Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Step, Weight,
-};
+use nerpipe_engine::{Context, Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use scores::{BothMetrics, ScoreWriter, SentenceScores, Tally, read_scores};
 
-use crate::batch::{Collator, LABEL_MARKER, Markers, THRESHOLD_MARKER, TypeReader};
-use crate::checkpoint::{self, Checkpoint, open_tokenizer};
+use crate::checkpoint::{self, THRESHOLD_KIND};
 use crate::decode::Candidate;
-use crate::device::open_device;
 use crate::metrics::resample::Bootstrap;
 use crate::metrics::table::{self, Head};
-use crate::model::Recognizer;
-use crate::recognizer::{RecognizerConfig, Threshold};
+use crate::recognizer::{RecognizerConfig, Threshold, accepts_kind};
+use crate::thresholds::{Asked, Cut, THRESHOLDS, Thresholds};
 use crate::tokens::{Format, Sentence, Split};
 use result::{Frame, Groups};
 pub use score::{LossCounts, ScoreSettings, score_split};
+use scoring::Scorer;
+pub(crate) use scoring::Scoring;
 
 /// The part that holds what was counted in each sentence, for tests between systems.
 pub const SENTENCE_COUNTS: &str = "sentence_counts.jsonl";
@@ -40,8 +39,9 @@ pub const SENTENCE_COUNTS: &str = "sentence_counts.jsonl";
 pub struct EvaluateSettings {
     /// Which splits of the tokens.
     pub splits: Vec<String>,
-    /// What predictions must exceed; each gives metrics of its own. Null: what the model was trained with.
-    pub thresholds: Option<Vec<Threshold>>,
+    /// What predictions must exceed; each gives metrics of its own. Null: what the model was calibrated to, or else what it
+    /// was trained with.
+    pub thresholds: Option<Vec<Asked>>,
     /// The lowest probability that will ever be asked for (BCE and focal models): what is below is not kept. Lower floors
     /// cost space and time; a threshold below the floor is an error.
     pub floor: f64,
@@ -53,14 +53,42 @@ pub struct EvaluateSettings {
 
 impl Default for EvaluateSettings {
     fn default() -> Self {
+        let scoring = Scoring::default();
         Self {
             splits: vec!["test".to_owned()],
             thresholds: None,
-            floor: 0.05,
-            per_device_eval_batch_size: 12,
+            floor: scoring.floor,
+            per_device_eval_batch_size: scoring.batch,
             bootstrap: Bootstrap::default(),
         }
     }
+}
+
+impl EvaluateSettings {
+    fn scoring(&self) -> Scoring {
+        Scoring {
+            floor: self.floor,
+            batch: self.per_device_eval_batch_size,
+        }
+    }
+}
+
+/// What to do with a model that is not calibrated.
+const CALIBRATE: &str = "connect a stage of kind `calibrate`, which reads the model and a validation split";
+
+/// Refuses a split that the tokens do not have; `path` is the setting.
+pub(crate) fn check_split(inputs: &InputParts, split: &str, path: &str) -> Result<(), SettingError> {
+    let offered = inputs.parts("tokens");
+    if offered.iter().any(|part| part == split) {
+        return Ok(());
+    }
+    let known: Vec<&str> = offered
+        .iter()
+        .map(String::as_str)
+        .filter(|part| !part.ends_with(".json"))
+        .collect();
+    Err(SettingError::new(path, format!("the tokens have no split `{split}`"))
+        .help(format!("they have {}", known.join(", "))))
 }
 
 /// The kind `evaluate`.
@@ -120,36 +148,14 @@ impl Kind for Evaluate {
         if settings.splits.is_empty() {
             return Err(SettingError::new("splits", "no split to evaluate on").help("name one, such as `test`"));
         }
-        let offered = inputs.parts("tokens");
         for (index, split) in settings.splits.iter().enumerate() {
-            if !offered.contains(split) {
-                let known: Vec<&str> = offered
-                    .iter()
-                    .map(String::as_str)
-                    .filter(|part| *part != "tokenizer.json")
-                    .collect();
-                return Err(SettingError::new(
-                    format!("splits[{index}]"),
-                    format!("the tokens have no split `{split}`"),
-                )
-                .help(format!("they have {}", known.join(", "))));
-            }
+            let path = format!("splits[{index}]");
+            check_split(inputs, split, &path)?;
             if settings.splits[..index].contains(split) {
-                return Err(SettingError::new(
-                    format!("splits[{index}]"),
-                    format!("the split `{split}` is named twice"),
-                ));
+                return Err(SettingError::new(path, format!("the split `{split}` is named twice")));
             }
         }
-        if settings.per_device_eval_batch_size == 0 {
-            return Err(SettingError::new(
-                "per_device_eval_batch_size",
-                "a batch has at least 1 sentence",
-            ));
-        }
-        if !(settings.floor > 0.0 && settings.floor < 1.0) {
-            return Err(SettingError::new("floor", "the floor is a probability between 0 and 1"));
-        }
+        settings.scoring().check()?;
         if let Some((field, problem)) = settings.bootstrap.problem() {
             return Err(SettingError::new(format!("bootstrap.{field}"), problem));
         }
@@ -158,19 +164,35 @@ impl Kind for Evaluate {
             return Err(SettingError::new("thresholds", "no threshold to evaluate at")
                 .help("name one, or leave `thresholds` out for the one the model was trained with"));
         }
-        for (index, threshold) in thresholds.iter().enumerate() {
-            if matches!(threshold, Threshold::Probability(probability) if *probability < settings.floor) {
-                return Err(SettingError::new(
-                    format!("thresholds[{index}]"),
-                    format!("the threshold {threshold} is below the floor {}", settings.floor),
-                )
-                .help("lower `floor`; spans below it are not kept"));
+        let calibrated = inputs.parts("model").iter().any(|part| part == THRESHOLDS);
+        let kind = inputs.told("model", THRESHOLD_KIND).and_then(Value::as_str);
+        for (index, asked) in thresholds.iter().enumerate() {
+            let wrong = |told: String| SettingError::new(format!("thresholds[{index}]"), told);
+            match asked {
+                Asked::Calibrated if !calibrated => {
+                    return Err(wrong("the model is not calibrated".to_owned()).help(CALIBRATE));
+                }
+                Asked::Calibrated => {}
+                Asked::At(threshold) => {
+                    if let Some(kind) = kind {
+                        accepts_kind(kind, *threshold).map_err(wrong)?;
+                    }
+                    if matches!(threshold, Threshold::Probability(probability) if *probability < settings.floor) {
+                        return Err(wrong(format!(
+                            "the threshold {threshold} is below the floor {}",
+                            settings.floor
+                        ))
+                        .help("lower `floor`; spans below it are not kept"));
+                    }
+                }
             }
         }
         let mut tokens = settings.splits.clone();
         tokens.push("tokenizer.json".to_owned());
+        let mut model = checkpoint::parts_to_read(inputs.parts("model"));
+        model.extend(calibrated.then(|| THRESHOLDS.to_owned()));
         Ok(Resolved::new(&settings)?
-            .reads("model", checkpoint::parts_to_read(inputs.parts("model")))
+            .reads("model", model)
             .reads("tokens", tokens)
             .makes(["metrics.json", "predictions.jsonl", SENTENCE_COUNTS]))
     }
@@ -184,15 +206,14 @@ fn evaluate(ctx: &Context) -> Result<(), StageError> {
     let settings: EvaluateSettings = ctx.settings()?;
     let (model, tokens) = (ctx.input("model")?, ctx.input("tokens")?);
     let config = checkpoint::recognizer_config(model)?;
-    let thresholds = settings
-        .thresholds
-        .clone()
-        .unwrap_or_else(|| vec![config.prediction_threshold]);
-    for threshold in &thresholds {
-        config
-            .accepts(*threshold)
-            .map_err(|error| StageError::new(error.problem))?;
-    }
+    let calibrated = Thresholds::of(model)?;
+    let thresholds = settings.thresholds.clone().unwrap_or_else(|| {
+        vec![match calibrated {
+            Some(_) => Asked::Calibrated,
+            None => Asked::At(config.prediction_threshold),
+        }]
+    });
+    check_thresholds(&thresholds, &config, calibrated.as_ref(), settings.floor)?;
     let mut scorer: Option<Scorer> = None;
     let mut results = Vec::new();
     let mut predictions = Predictions::create(ctx)?;
@@ -202,65 +223,28 @@ fn evaluate(ctx: &Context) -> Result<(), StageError> {
             .part(name)
             .ok_or_else(|| StageError::new(format!("the tokens have no split `{name}`")))?;
         let split = Split::open(part, config.annotation_format).map_err(|error| StageError::new(error.to_string()))?;
-        let read: Vec<Digest> = model
-            .parts
-            .values()
-            .map(|part| part.digest)
-            .chain([part.digest])
-            .collect();
-        let step = Step {
-            name: "scores",
-            version: 2,
-            settings: json!({"floor": settings.floor, "batch": settings.per_device_eval_batch_size}),
-            inputs: read,
-        };
-        let output = ctx.step(step, |folder| {
-            let scorer = match &mut scorer {
-                Some(scorer) => scorer,
-                empty => empty.insert(Scorer::open(ctx)?),
-            };
-            let mut writer = ScoreWriter::create(&folder.join("scores.jsonl"))?;
-            let score = ScoreSettings {
-                batch_size: settings.per_device_eval_batch_size,
-                floor: match config.prediction_threshold {
-                    Threshold::Probability(_) => Threshold::Probability(settings.floor),
-                    slot => slot,
-                },
-            };
-            let counts = score_split(
-                ctx,
-                &scorer.recognizer,
-                &scorer.collator,
-                &split,
-                &score,
-                &mut |_, scores| writer.write(&scores),
-            )?;
-            writer.finish()?;
-            Ok(counts
-                .named()
-                .map(|(name, count)| (name.to_owned(), json!(count)))
-                .collect())
-        })?;
-        if let Value::Object(counts) = &output.value {
+        let scored = settings.scoring().scores(ctx, &config, &split, part, &mut scorer)?;
+        if let Value::Object(counts) = &scored.left_out {
             for (key, count) in counts {
                 ctx.note(&format!("{name}_{key}"), count.clone());
             }
         }
-        let file = output
-            .files
-            .first()
-            .ok_or_else(|| StageError::new("the step `scores` made no file"))?;
         let labels = &split.labels().names;
+        let cut = |asked: &Asked| match (asked, &calibrated) {
+            (Asked::At(threshold), _) => Cut::from(*threshold),
+            (Asked::Calibrated, Some(calibrated)) => calibrated.cut(labels),
+            (Asked::Calibrated, None) => Cut::from(config.prediction_threshold),
+        };
         let mut tallies: Vec<Tally> = thresholds
             .iter()
-            .map(|&threshold| Tally::new(threshold, labels.len()))
+            .map(|asked| Tally::new(cut(asked), labels.len()))
             .collect();
-        for (index, scores) in read_scores(&file.path)?.enumerate() {
-            let scores = scores?;
+        for (index, scores) in read_scores(&scored.path)?.enumerate() {
+            let (scores, sentence) = (scores?, split.sentence(index));
             for (number, tally) in tallies.iter_mut().enumerate() {
-                let spans = tally.add(&scores);
+                let spans = tally.add(&scores, sentence.language);
                 if number == 0 {
-                    predictions.write(name, &split, index, &scores, &spans, thresholds[0], &config)?;
+                    predictions.write(name, labels, &sentence, &scores, &spans, &config)?;
                 }
             }
         }
@@ -269,13 +253,14 @@ fn evaluate(ctx: &Context) -> Result<(), StageError> {
             labels,
             groups: Groups::of(&split),
             bootstrap: settings.bootstrap,
-            left_out: &output.value,
+            left_out: &scored.left_out,
+            calibrated: calibrated.as_ref(),
         };
-        for (&threshold, tally) in thresholds.iter().zip(&tallies) {
-            results.push(frame.entry(threshold, tally)?);
+        for (&asked, tally) in thresholds.iter().zip(&tallies) {
+            results.push(frame.entry(asked, tally)?);
             let head = Head {
                 split: name.clone(),
-                threshold: json!(threshold),
+                threshold: json!(asked),
                 labels: labels.clone(),
                 sentences: tally.table().len(),
             };
@@ -293,54 +278,30 @@ fn evaluate(ctx: &Context) -> Result<(), StageError> {
     checkpoint::write(&ctx.out("metrics.json")?, &bytes)
 }
 
-/// A checkpoint ready to score sentences.
-struct Scorer {
-    recognizer: Recognizer,
-    collator: Collator,
-}
-
-impl Scorer {
-    fn open(ctx: &Context) -> Result<Self, StageError> {
-        let (model, tokens) = (ctx.input("model")?, ctx.input("tokens")?);
-        let checkpoint = Checkpoint::read(model)?;
-        let cut_with = tokens.part("tokenizer.json").map(|part| part.digest.to_string());
-        if cut_with.as_ref() != Some(&checkpoint.tokenizer_digest) {
-            return Err(
-                StageError::new("the tokens were not made with the tokenizer that the model was trained with")
-                    .help("connect the model's encoder to the `tokenizer` port of the tokenize stage"),
-            );
+/// Refuses thresholds that the model at hand cannot be evaluated at.
+fn check_thresholds(
+    thresholds: &[Asked],
+    config: &RecognizerConfig,
+    calibrated: Option<&Thresholds>,
+    floor: f64,
+) -> Result<(), StageError> {
+    for asked in thresholds {
+        match (asked, calibrated) {
+            (Asked::At(threshold), _) => config
+                .accepts(*threshold)
+                .map_err(|error| StageError::new(error.problem))?,
+            (Asked::Calibrated, None) => return Err(StageError::new("the model is not calibrated").help(CALIBRATE)),
+            (Asked::Calibrated, Some(calibrated)) if calibrated.lowest() < floor => {
+                let lowest = calibrated.lowest();
+                return Err(StageError::new(format!(
+                    "the model is calibrated to thresholds down to {lowest}, which is below the floor {floor}"
+                ))
+                .help("set `floor` to that of the calibration; spans below it are not kept"));
+            }
+            (Asked::Calibrated, Some(_)) => {}
         }
-        let tokenizer = open_tokenizer(model, "tokenizer.json")?;
-        let marker = |name: &str| {
-            let id = tokenizer.id(name);
-            id.ok_or_else(|| StageError::new(format!("the model's tokenizer has no `{name}` token")))
-        };
-        let config = checkpoint.config.clone();
-        let types = match &checkpoint.type_encoder {
-            Some(encoder) => TypeReader::Apart {
-                special: *open_tokenizer(model, "type_tokenizer.json")?.special(),
-                window: encoder.window(),
-            },
-            None => TypeReader::Prompt(Markers {
-                label: marker(LABEL_MARKER)?,
-                threshold: if config.has_threshold_marker() {
-                    Some(marker(THRESHOLD_MARKER)?)
-                } else {
-                    None
-                },
-            }),
-        };
-        let collator = Collator::new(config.clone(), *tokenizer.special(), types);
-        let recognizer = Recognizer::new(
-            config,
-            checkpoint.token_encoder,
-            checkpoint.type_encoder,
-            checkpoint.tensors,
-            &open_device(ctx)?,
-        )
-        .map_err(|error| StageError::new(error.to_string()))?;
-        Ok(Self { recognizer, collator })
     }
+    Ok(())
 }
 
 /// Begins a file of the artifact.
@@ -362,27 +323,25 @@ impl Predictions {
         Ok(Self { out })
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one line needs all of these, and nothing else does"
-    )]
     fn write(
         &mut self,
-        split_name: &str,
-        split: &Split,
-        index: usize,
+        split: &str,
+        labels: &[String],
+        sentence: &Sentence<'_>,
         scores: &SentenceScores,
         spans: &[Candidate],
-        threshold: Threshold,
         config: &RecognizerConfig,
     ) -> Result<(), StageError> {
-        let sentence = split.sentence(index);
         let mut found: Vec<(u32, u32, &str, f64)> = spans
             .iter()
             .map(|span| {
-                let (start, end) = place(&sentence, span, config);
-                let label = split.labels().names[span.label as usize].as_str();
-                (start, end, label, scores.confidence(span, threshold))
+                let (start, end) = place(sentence, span, config);
+                (
+                    start,
+                    end,
+                    labels[span.label as usize].as_str(),
+                    scores.confidence(span),
+                )
             })
             .collect();
         found.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
@@ -390,7 +349,7 @@ impl Predictions {
             .iter()
             .map(|(start, end, label, score)| json!({"start": start, "end": end, "label": label, "score": score}))
             .collect();
-        let line = json!({"split": split_name, "id": sentence.id, "spans": spans});
+        let line = json!({"split": split, "id": sentence.id, "spans": spans});
         writeln!(self.out, "{line}").map_err(|error| StageError::new(format!("failed to write predictions: {error}")))
     }
 

@@ -11,7 +11,7 @@ use crate::batch::LostReason;
 use crate::metrics::figure::{Figure, Over};
 use crate::metrics::resample::{Bootstrap, intervals};
 use crate::metrics::{Counter, Counting};
-use crate::recognizer::Threshold;
+use crate::thresholds::{Asked, Thresholds};
 use crate::tokens::Split;
 
 /// The groups of a split's sentences that get figures of their own.
@@ -73,17 +73,22 @@ pub(super) struct Frame<'a> {
     pub(super) bootstrap: Bootstrap,
     /// What the forward pass left out.
     pub(super) left_out: &'a Value,
+    /// The model's own thresholds, if it was calibrated.
+    pub(super) calibrated: Option<&'a Thresholds>,
 }
 
 impl Frame<'_> {
     /// The entry for one threshold.
-    pub(super) fn entry(&self, threshold: Threshold, tally: &Tally) -> Result<Value, StageError> {
+    pub(super) fn entry(&self, asked: Asked, tally: &Tally) -> Result<Value, StageError> {
         let failed = |error: serde_json::Error| StageError::new(format!("failed to write metrics: {error}"));
         let metrics = serde_json::to_value(tally.metrics(self.labels)).map_err(failed)?;
         let everyone: Vec<usize> = (0..tally.table().len()).collect();
         let mut entry = Map::new();
         entry.insert("split".to_owned(), json!(self.split));
-        entry.insert("threshold".to_owned(), json!(threshold));
+        entry.insert("threshold".to_owned(), json!(asked));
+        if let (Asked::Calibrated, Some(thresholds)) = (asked, self.calibrated) {
+            entry.insert("calibrated".to_owned(), json!(thresholds));
+        }
         entry.insert("sentences".to_owned(), json!(everyone.len()));
         if let Value::Object(figures) = metrics {
             entry.extend(figures);

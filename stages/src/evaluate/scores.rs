@@ -10,10 +10,10 @@ use nerpipe_engine::StageError;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::LostReason;
-use crate::decode::{Bar, Candidate, Rank, decode, logit};
+use crate::decode::{Bar, Candidate, Rank, decode};
 use crate::metrics::table::CountTable;
 use crate::metrics::{Counter, Counting, Key, Metrics, SentenceCounts};
-use crate::recognizer::Threshold;
+use crate::thresholds::Cut;
 
 /// The scores of one sentence. Positions are those of the encoder's input, ends inclusive.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,8 +32,8 @@ pub struct SentenceScores {
 }
 
 impl SentenceScores {
-    /// The spans predicted at `threshold`, best first.
-    pub fn decode(&self, threshold: Threshold) -> Vec<Candidate> {
+    /// The spans predicted above `bar`, best first.
+    pub fn decode(&self, bar: Bar<'_>) -> Vec<Candidate> {
         let candidates: Vec<Candidate> = self
             .candidates
             .iter()
@@ -44,20 +44,14 @@ impl SentenceScores {
                 logit,
             })
             .collect();
-        let bar = match threshold {
-            Threshold::Probability(probability) => Bar::Fixed(logit(probability)),
-            Threshold::Cls | Threshold::LabelToken => Bar::PerType(&self.bars),
-        };
         decode(&candidates, bar, Rank::Margin)
     }
 
-    /// How far a predicted span is above the threshold, as a number between 0 and 1: its probability, or for a threshold
+    /// How sure the model is of a predicted span, as a number between 0 and 1: its probability, or for a threshold
     /// span the logistic function of the difference of the two logits.
-    pub fn confidence(&self, span: &Candidate, threshold: Threshold) -> f64 {
-        let x = match threshold {
-            Threshold::Probability(_) => f64::from(span.logit),
-            Threshold::Cls | Threshold::LabelToken => f64::from(span.logit) - f64::from(self.bars[span.label as usize]),
-        };
+    pub fn confidence(&self, span: &Candidate) -> f64 {
+        let bar = self.bars.get(span.label as usize).copied().unwrap_or(0.0);
+        let x = f64::from(span.logit) - f64::from(bar);
         1.0 / (1.0 + (-x).exp())
     }
 }
@@ -65,7 +59,7 @@ impl SentenceScores {
 /// Counts at one threshold: of all sentences together, and of each.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    threshold: Threshold,
+    cut: Cut,
     all: Counter,
     table: CountTable,
     lost: Vec<(usize, LostReason)>,
@@ -83,18 +77,18 @@ pub struct BothMetrics {
 
 impl Tally {
     /// Counts nothing yet, of so many types.
-    pub fn new(threshold: Threshold, types: usize) -> Self {
+    pub fn new(cut: Cut, types: usize) -> Self {
         Self {
-            threshold,
+            cut,
             all: Counter::new(types),
             table: CountTable::default(),
             lost: Vec::new(),
         }
     }
 
-    /// Adds the next sentence; returns what was predicted for it.
-    pub fn add(&mut self, scores: &SentenceScores) -> Vec<Candidate> {
-        let spans = scores.decode(self.threshold);
+    /// Adds the next sentence, in `language` if that is known; returns what was predicted for it.
+    pub fn add(&mut self, scores: &SentenceScores, language: Option<&str>) -> Vec<Candidate> {
+        let spans = scores.decode(self.cut.bar(&scores.bars, language));
         let predicted: BTreeSet<Key> = spans.iter().map(|span| (span.start, span.end, span.label)).collect();
         let golds: BTreeSet<Key> = scores.golds.iter().copied().collect();
         let counts = SentenceCounts::new(&predicted, &golds, scores.lost.iter().map(|lost| lost.0));
@@ -187,6 +181,7 @@ pub fn read_scores(path: &Path) -> Result<impl Iterator<Item = Result<SentenceSc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recognizer::Threshold;
 
     fn scores() -> SentenceScores {
         SentenceScores {
@@ -199,9 +194,9 @@ mod tests {
 
     #[test]
     fn one_pass_serves_every_threshold() {
-        let spans = |threshold| {
+        let spans = |threshold: Threshold| {
             scores()
-                .decode(threshold)
+                .decode(Cut::from(threshold).bar(&scores().bars, None))
                 .iter()
                 .map(|span| (span.start, span.end, span.label))
                 .collect::<Vec<_>>()
@@ -213,13 +208,14 @@ mod tests {
 
     #[test]
     fn sentences_are_counted_together_and_apart() {
-        let mut tally = Tally::new(Threshold::Probability(0.5), 2);
-        tally.add(&scores());
-        tally.add(&SentenceScores {
+        let mut tally = Tally::new(Threshold::Probability(0.5).into(), 2);
+        tally.add(&scores(), None);
+        let second = SentenceScores {
             candidates: Vec::new(),
             lost: vec![(0, LostReason::TooLong)],
             ..scores()
-        });
+        };
+        tally.add(&second, None);
         let apart = |sentence: usize| tally.table().sum(2, [sentence]).micro(Counting::Reference);
         assert_eq!((apart(0).tp, apart(0).missed, apart(1).missed), (1, 1, 2));
         let metrics = tally.metrics(&["a".to_owned(), "b".to_owned()]);

@@ -106,7 +106,10 @@ impl Kind for Train {
             parts.extend(["type_encoder_config.json", "type_tokenizer.json"]);
         }
         parts.extend(["tokenizer.json", "README.md", "training_log.jsonl"]);
-        Ok(resolved.makes(parts))
+        let threshold = settings.recognizer().prediction_threshold;
+        Ok(resolved
+            .makes(parts)
+            .tells(checkpoint::THRESHOLD_KIND, threshold.kind()))
     }
 
     fn run(&self, ctx: &Context) -> Result<(), StageError> {
@@ -306,7 +309,7 @@ impl<'a> Training<'a> {
     /// Evaluates on the validation split; whether the model is the best so far.
     fn evaluate(&mut self, step: u64, validation: &Split) -> Result<bool, StageError> {
         let threshold = self.recognizer.config().prediction_threshold;
-        let mut tally = Tally::new(threshold, validation.labels().len());
+        let mut tally = Tally::new(threshold.into(), validation.labels().len());
         let model = self.recognizer.for_inference();
         let settings = ScoreSettings {
             batch_size: self.settings.per_device_eval_batch_size,
@@ -319,7 +322,7 @@ impl<'a> Training<'a> {
             validation,
             &settings,
             &mut |_, scores| {
-                tally.add(&scores);
+                tally.add(&scores, None);
                 Ok(())
             },
         )?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use nerpipe_engine::testing::{Bench, Made};
+use nerpipe_stages::calibrate::Calibrate;
 use nerpipe_stages::encoder::Encoder;
 use nerpipe_stages::evaluate::Evaluate;
 use nerpipe_stages::generate::Generate;
@@ -360,6 +361,93 @@ fn another_threshold_costs_no_forward_pass() {
         .run(&Evaluate, json!({"thresholds": ["cls"]}))
         .expect_err("another kind of threshold");
     assert!(error.message.contains("cls"), "{error}");
+}
+
+#[test]
+fn a_calibrated_model_predicts_once_and_finds_no_less() {
+    let (bench, model, _) = learn("bi_encoder", "bce", json!({"max_steps": 30}));
+    let ours = bench
+        .run(&Evaluate, json!({"splits": ["validation"], "thresholds": [0.5]}))
+        .expect("evaluated");
+    let calibrated = bench.run(&Calibrate, json!({"min_golds": 2})).expect("calibrated");
+    assert_eq!(
+        (calibrated.steps.executed, calibrated.steps.restored),
+        (0, 1),
+        "the same step as evaluate's"
+    );
+    for name in model.names() {
+        assert_eq!(
+            calibrated.input.file(name),
+            model.input.file(name),
+            "{name} is handed on as it is"
+        );
+    }
+    let note = |name: &str| calibrated.notes[name].as_f64().expect(name);
+    let f1 = |scores: &Made| {
+        scores.json("metrics.json")["results"][0]["micro"]["f1"]
+            .as_f64()
+            .expect("a number")
+    };
+    assert_eq!(note("micro_f1_at_own_threshold"), f1(&ours));
+    assert!(note("micro_f1_at_one_threshold") >= f1(&ours));
+
+    let by_type = bench
+        .run(&Calibrate, json!({"per": "type", "min_golds": 2}))
+        .expect("calibrated");
+    let types = by_type.json("thresholds.json")["types"]
+        .as_object()
+        .expect("types")
+        .len();
+    assert!(
+        types > 0 || !by_type.warnings.is_empty(),
+        "{types} {:?}",
+        by_type.warnings
+    );
+    let by_language = bench
+        .run(&Calibrate, json!({"per": "language", "min_golds": 2}))
+        .expect("calibrated");
+    let languages = by_language.json("thresholds.json");
+    assert_eq!(
+        languages["languages"]
+            .as_object()
+            .expect("languages")
+            .keys()
+            .collect::<Vec<_>>(),
+        ["en"]
+    );
+
+    let error = bench
+        .run(&Evaluate, json!({"thresholds": ["calibrated"]}))
+        .expect_err("not calibrated");
+    assert!(error.message.contains("the model is not calibrated"), "{error}");
+
+    let mut bench = bench;
+    for (made, name) in [
+        (&calibrated, "micro_f1_at_one_threshold"),
+        (&by_language, "micro_f1_at_own_thresholds"),
+    ] {
+        bench = bench.input("model", made);
+        let scores = bench
+            .run(&Evaluate, json!({"splits": ["validation"]}))
+            .expect("evaluated");
+        assert_eq!((scores.steps.executed, scores.steps.restored), (0, 1));
+        let result = &scores.json("metrics.json")["results"][0];
+        assert_eq!(
+            (&result["threshold"], &result["calibrated"]),
+            (&json!("calibrated"), &made.json("thresholds.json"))
+        );
+        assert_eq!(f1(&scores), made.notes[name].as_f64().expect(name));
+        let floor = json!({"splits": ["validation"], "floor": 0.9});
+        let error = bench.run(&Evaluate, floor).expect_err("below the floor");
+        assert!(error.message.contains("below the floor 0.9"), "{error}");
+    }
+}
+
+#[test]
+fn a_model_that_learned_its_threshold_has_none_to_calibrate() {
+    let (bench, ..) = learn("bi_encoder", "contrastive", json!({"max_steps": 2}));
+    let error = bench.run(&Calibrate, json!({})).expect_err("nothing to choose");
+    assert!(error.message.contains("a threshold that it learned, `cls`"), "{error}");
 }
 
 /// A control: what is learned from shuffled labels has nothing to do with labels, so a system that still scored would have found
