@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Counter;
-use super::figure::Figure;
+use super::figure::{Figure, Over};
 use super::table::CountTable;
 use crate::rng::Rng;
 
@@ -100,6 +100,17 @@ fn draw(seed: u64, draw: usize, times: &mut [u32]) {
     }
 }
 
+fn need_schemes(figures: &[Figure]) -> bool {
+    figures.iter().any(|figure| matches!(figure.over, Over::Scheme(_)))
+}
+
+fn add(table: &CountTable, counter: &mut Counter, sentence: usize, times: u64, schemes: bool) {
+    table.add_types(counter, sentence, times);
+    if schemes {
+        table.add_schemes(counter, sentence, times);
+    }
+}
+
 /// The intervals of `figures` over the given sentences of `table`, whose types have the sorted names `labels`. Without a
 /// sentence both ends are what the figures are of nothing.
 pub fn intervals(
@@ -109,6 +120,7 @@ pub fn intervals(
     figures: &[Figure],
     settings: &Bootstrap,
 ) -> Vec<Interval> {
+    let schemes = need_schemes(figures);
     let draws: Vec<Vec<f64>> = (0..settings.n_resamples)
         .into_par_iter()
         .map_init(
@@ -118,7 +130,7 @@ pub fn intervals(
                 counter.clear();
                 for (&sentence, &times) in sentences.iter().zip(times.iter()) {
                     if times > 0 {
-                        table.add_to(counter, sentence, u64::from(times));
+                        add(table, counter, sentence, u64::from(times), schemes);
                     }
                 }
                 figures.iter().map(|figure| figure.of(counter, labels)).collect()
@@ -158,19 +170,20 @@ pub fn compare(
 ) -> Vec<Comparison> {
     let sentences = runs[0].0.len();
     assert!(runs.iter().all(|(a, b)| a.len() == sentences && b.len() == sentences));
+    let schemes = need_schemes(figures);
     let new_counters = || (Counter::new(labels.len()), Counter::new(labels.len()));
-    // Means over runs of what `add` puts into the two counters for every sentence.
-    let means = |counters: &mut (Counter, Counter), add: &dyn Fn(usize) -> (u64, bool)| -> Vec<[f64; 2]> {
+    // Means over runs; `of_sentence` says how often a sentence counts and whether it is swapped.
+    let means = |counters: &mut (Counter, Counter), of_sentence: &dyn Fn(usize) -> (u64, bool)| -> Vec<[f64; 2]> {
         let mut sums = vec![[0.0; 2]; figures.len()];
         for (first, second) in runs {
             counters.0.clear();
             counters.1.clear();
             for sentence in 0..sentences {
-                let (times, swap) = add(sentence);
+                let (times, swap) = of_sentence(sentence);
                 if times > 0 {
                     let (to_first, to_second) = if swap { (second, first) } else { (first, second) };
-                    to_first.add_to(&mut counters.0, sentence, times);
-                    to_second.add_to(&mut counters.1, sentence, times);
+                    add(to_first, &mut counters.0, sentence, times, schemes);
+                    add(to_second, &mut counters.1, sentence, times, schemes);
                 }
             }
             for (sum, figure) in sums.iter_mut().zip(figures) {

@@ -65,11 +65,11 @@ impl CountTable {
         &self.entries[start..self.ends[sentence]]
     }
 
-    /// Adds a sentence to `counter`, `times` over.
+    /// Adds a sentence's exact counts to `counter`, `times` over.
     ///
     /// # Panics
     /// If there is no such sentence, or it holds a type that the counter was not made for.
-    pub fn add_to(&self, counter: &mut Counter, sentence: usize, times: u64) {
+    pub fn add_types(&self, counter: &mut Counter, sentence: usize, times: u64) {
         for &[label, tp, fp, missed, lost] in self.entries(sentence) {
             let sum = &mut counter.types[label as usize];
             sum.counts.tp += times * u64::from(tp);
@@ -77,6 +77,13 @@ impl CountTable {
             sum.counts.missed += times * u64::from(missed);
             sum.lost += times * u64::from(lost);
         }
+    }
+
+    /// Adds a sentence's counts by scheme to `counter`, `times` over: most of the work, and seldom needed.
+    ///
+    /// # Panics
+    /// If there is no such sentence.
+    pub fn add_schemes(&self, counter: &mut Counter, sentence: usize, times: u64) {
         let row = &self.schemes[sentence];
         for (slots, scheme) in row.chunks_exact(5).zip(Scheme::ALL) {
             let [correct, incorrect, partial, missed, spurious] = std::array::from_fn(|slot| u64::from(slots[slot]));
@@ -95,7 +102,8 @@ impl CountTable {
     pub fn sum(&self, types: usize, sentences: impl IntoIterator<Item = usize>) -> Counter {
         let mut counter = Counter::new(types);
         for sentence in sentences {
-            self.add_to(&mut counter, sentence, 1);
+            self.add_types(&mut counter, sentence, 1);
+            self.add_schemes(&mut counter, sentence, 1);
         }
         counter
     }
@@ -244,7 +252,8 @@ mod tests {
         let all = table.sum(2, 0..3);
         assert_eq!((all.golds(), all.lost()), (5, 2));
         let mut twice = table.sum(2, [0, 0]);
-        table.add_to(&mut twice, 2, 3);
+        table.add_types(&mut twice, 2, 3);
+        table.add_schemes(&mut twice, 2, 3);
         let micro = twice.micro(Counting::FullGold);
         assert_eq!((micro.tp, micro.fp, micro.missed), (2, 2 + 3, 2 + 3 + 6));
         assert_eq!(twice.schemes(Counting::Reference).exact.correct, 2 + 3);
