@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
-use spans::{Entry, Span};
+use spans::{Entry, Span, Tree};
 
 /// The way from a document's root to one of its values; a list's items are named by their index.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,7 +95,7 @@ impl Text {
 pub(crate) struct Source {
     root: Map<String, Value>,
     text: Text,
-    entries: BTreeMap<ValuePath, Entry>,
+    tree: Tree,
     /// Values that `--set` put in place of what the file says.
     overlays: BTreeMap<ValuePath, Text>,
 }
@@ -140,7 +140,7 @@ impl Source {
             Value::Object(root) => Ok(Self {
                 root,
                 text: lines,
-                entries: events.entries,
+                tree: events.tree,
                 overlays: BTreeMap::new(),
             }),
             Value::Null => Err(Diagnostic::error(format!("`{file}` is empty"))
@@ -194,9 +194,9 @@ impl Source {
     }
 
     fn find(&self, path: &ValuePath, pick: impl Fn(&Entry) -> Span) -> Place {
+        let way = self.tree.way(path.steps());
         for length in (0..=path.steps().len()).rev() {
-            let prefix = ValuePath(path.steps()[..length].to_vec());
-            if let Some(text) = self.overlays.get(&prefix) {
+            if let Some(text) = self.overlay_at(&path.steps()[..length]) {
                 let length = text.lines.first().map_or(1, |line| line.chars().count());
                 return text.place(Span {
                     line: 1,
@@ -205,7 +205,7 @@ impl Source {
                 });
             }
             // The root itself spans the file; marking its first line helps nobody, but a place there must be.
-            if let Some(entry) = self.entries.get(&prefix) {
+            if let Some(entry) = way.get(length) {
                 return self.text.place(pick(entry));
             }
         }
@@ -214,6 +214,13 @@ impl Source {
             column: 1,
             length: 1,
         })
+    }
+
+    fn overlay_at(&self, steps: &[String]) -> Option<&Text> {
+        if self.overlays.is_empty() {
+            return None;
+        }
+        self.overlays.get(&ValuePath(steps.to_vec()))
     }
 
     /// Puts `value` at `path`, making maps on the way; errors about it will show `text` (the `--set` it came from).

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as ParserSpan};
 
-use super::ValuePath;
-
 /// A stretch of one line; line and column count from 1, the length is in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -22,10 +20,60 @@ pub(super) struct Entry {
     pub(super) scalar: bool,
 }
 
+/// One value and those inside it, by their place in [`Tree`].
+#[derive(Clone, Debug)]
+struct Node {
+    entry: Entry,
+    /// The values of a map by their keys.
+    fields: BTreeMap<String, usize>,
+    /// The values of a list.
+    items: Vec<usize>,
+}
+
+/// Where every value of a document is. (A map of whole paths would copy each path's beginning for every value below it.)
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tree {
+    /// The root comes first.
+    nodes: Vec<Node>,
+}
+
+impl Tree {
+    /// The entries on the way along `steps`, from the root to the last value that is written.
+    pub(super) fn way(&self, steps: &[String]) -> Vec<Entry> {
+        let mut way = Vec::with_capacity(steps.len() + 1);
+        let mut node = self.nodes.first();
+        let mut steps = steps.iter();
+        while let Some(here) = node {
+            way.push(here.entry);
+            node = steps.next().and_then(|step| {
+                let item = || here.items.get(step.parse::<usize>().ok()?);
+                self.nodes.get(*here.fields.get(step).or_else(item)?)
+            });
+        }
+        way
+    }
+
+    /// Adds the value that begins here, below `parent` under `step`.
+    fn add(&mut self, parent: Option<(usize, Option<String>)>, entry: Entry) -> usize {
+        let new = self.nodes.len();
+        match parent {
+            Some((parent, Some(key))) => drop(self.nodes[parent].fields.insert(key, new)),
+            Some((parent, None)) => self.nodes[parent].items.push(new),
+            None => {}
+        }
+        self.nodes.push(Node {
+            entry,
+            fields: BTreeMap::new(),
+            items: Vec::new(),
+        });
+        new
+    }
+}
+
 /// What one pass over the events finds.
 #[derive(Default)]
 pub(super) struct Events {
-    pub(super) entries: BTreeMap<ValuePath, Entry>,
+    pub(super) tree: Tree,
     /// What YAML permits and a manifest does not, such as duplicate keys.
     pub(super) problems: Vec<(Span, String)>,
 }
@@ -33,15 +81,14 @@ pub(super) struct Events {
 /// An open map or list.
 enum Frame {
     Map {
-        path: ValuePath,
+        node: usize,
         /// The key whose value comes next.
         key: Option<(String, Span)>,
         /// The line of each key seen.
         seen: BTreeMap<String, usize>,
     },
     List {
-        path: ValuePath,
-        next: usize,
+        node: usize,
     },
     /// A map or list used as a key: reported once, its insides are skipped.
     Skipped,
@@ -101,13 +148,12 @@ pub(super) fn read(text: &str) -> Result<Events, ScanError> {
                 frames.push(Frame::Skipped);
             }
             Event::SequenceStart(..) => {
-                let frame = enter(&mut frames, &mut found, at, false)
-                    .map_or(Frame::Skipped, |path| Frame::List { path, next: 0 });
-                frames.push(frame);
+                let node = enter(&mut frames, &mut found, at, false);
+                frames.push(node.map_or(Frame::Skipped, |node| Frame::List { node }));
             }
             Event::MappingStart(..) => {
-                let frame = enter(&mut frames, &mut found, at, false).map_or(Frame::Skipped, |path| Frame::Map {
-                    path,
+                let frame = enter(&mut frames, &mut found, at, false).map_or(Frame::Skipped, |node| Frame::Map {
+                    node,
                     key: None,
                     seen: BTreeMap::new(),
                 });
@@ -122,17 +168,14 @@ pub(super) fn read(text: &str) -> Result<Events, ScanError> {
     Ok(found)
 }
 
-/// Notes the place of the value that begins here and gives its path; none inside what is skipped.
-fn enter(frames: &mut [Frame], found: &mut Events, at: ParserSpan, scalar: bool) -> Option<ValuePath> {
+/// Notes the place of the value that begins here and gives its node; none inside what is skipped.
+fn enter(frames: &mut [Frame], found: &mut Events, at: ParserSpan, scalar: bool) -> Option<usize> {
     let value = span(at);
-    let (path, key) = match frames.last_mut() {
-        None => (ValuePath::default(), None),
-        Some(Frame::List { path, next }) => {
-            *next += 1;
-            (path.child(*next - 1), None)
-        }
-        Some(Frame::Map { path, key, .. }) => match key.take() {
-            Some((name, place)) => (path.child(name), Some(place)),
+    let (parent, key) = match frames.last_mut() {
+        None => (None, None),
+        Some(Frame::List { node }) => (Some((*node, None)), None),
+        Some(Frame::Map { node, key, .. }) => match key.take() {
+            Some((name, place)) => (Some((*node, Some(name))), Some(place)),
             None => {
                 found.problems.push((value, "a key must be text".to_owned()));
                 // The value of this key still has to find a key.
@@ -142,8 +185,7 @@ fn enter(frames: &mut [Frame], found: &mut Events, at: ParserSpan, scalar: bool)
         },
         Some(Frame::Skipped) => return None,
     };
-    found.entries.insert(path.clone(), Entry { key, value, scalar });
-    Some(path)
+    Some(found.tree.add(parent, Entry { key, value, scalar }))
 }
 
 fn span(at: ParserSpan) -> Span {
