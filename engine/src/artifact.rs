@@ -14,6 +14,14 @@ use crate::digest::Digest;
 /// Separates part digests from digests of bytes: a part can never be mistaken for a file.
 const PART_CONTEXT: &str = "nerpipe 2025-11-23 part of an artifact v1";
 
+/// Stands for all parts of an artifact, whatever they are called.
+pub const EVERY_PART: &str = "*";
+
+/// Whether `part` is among `parts`.
+pub(crate) fn is_among(part: &str, parts: &[String]) -> bool {
+    parts.iter().any(|one| one == part || one == EVERY_PART)
+}
+
 /// What a stage made, as its record keeps it: names, digests and sizes; no paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
@@ -84,7 +92,7 @@ impl Artifact {
     pub fn open(&self, parts: Option<&[String]>, locate: impl Fn(&Digest) -> PathBuf) -> Input {
         let mut input = Input::default();
         for (name, digest) in self.parts() {
-            if parts.is_some_and(|parts| !parts.iter().any(|part| part == name)) {
+            if parts.is_some_and(|parts| !is_among(name, parts)) {
                 continue;
             }
             let files = self.files_of(name).map(|file| PartFile {
@@ -96,6 +104,7 @@ impl Artifact {
             let part = Part {
                 name: name.to_owned(),
                 digest,
+                is_folder: self.files_of(name).any(|file| file.name != name),
                 files: files.collect(),
             };
             input.parts.insert(name.to_owned(), part);
@@ -124,6 +133,8 @@ pub struct Part {
     pub name: String,
     /// The digest over the names and digests of its files.
     pub digest: Digest,
+    /// Whether it is a folder of files rather than one file.
+    pub is_folder: bool,
     /// The files, sorted by name.
     pub files: Vec<PartFile>,
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::artifact::{Artifact, ArtifactFile, Input, PartFile};
+use crate::artifact::{Artifact, ArtifactFile, EVERY_PART, Input, PartFile};
 use crate::cache::{Bytes, Cache, OUT, StepCounts, StepRecord};
 use crate::digest::Digest;
 use crate::event::{Message, Progress};
@@ -84,11 +84,12 @@ pub struct Context {
     executed: AtomicU64,
     restored: AtomicU64,
     started: Instant,
+    own_process: bool,
     last_progress: Mutex<Option<Instant>>,
 }
 
 impl Context {
-    pub(crate) fn new(mut job: Job, cache: Cache, sink: Sink, cancel: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(mut job: Job, cache: Cache, sink: Sink, cancel: Arc<AtomicBool>, own_process: bool) -> Self {
         let (mut inputs, mut collected) = (BTreeMap::new(), BTreeMap::new());
         for (port, input) in std::mem::take(&mut job.inputs) {
             match input {
@@ -109,6 +110,7 @@ impl Context {
             executed: AtomicU64::new(0),
             restored: AtomicU64::new(0),
             started: Instant::now(),
+            own_process,
             last_progress: Mutex::default(),
         }
     }
@@ -294,7 +296,8 @@ impl Context {
         self.place_file(found, name)
     }
 
-    fn place_file(&self, file: &PartFile, name: &str) -> Result<(), StageError> {
+    /// Makes a file whose bytes are in the cache already part of the artifact under `name`.
+    pub(crate) fn place_file(&self, file: &PartFile, name: &str) -> Result<(), StageError> {
         check_name(name)?;
         let entry = ArtifactFile {
             name: name.to_owned(),
@@ -318,6 +321,42 @@ impl Context {
     pub fn unfinished(&self) -> Result<PathBuf, StageError> {
         files::create_folder(&self.job.unfinished)?;
         Ok(self.job.unfinished.clone())
+    }
+
+    /// The folder that belongs to this execution.
+    pub(crate) fn staging(&self) -> &Path {
+        &self.job.staging
+    }
+
+    /// Where the instance's log is, for what the context does not write itself.
+    pub(crate) fn log_path(&self) -> &Path {
+        &self.job.log
+    }
+
+    /// Whether this execution is all that its process does.
+    pub(crate) fn is_own_process(&self) -> bool {
+        self.own_process
+    }
+
+    /// Every port that reads one artifact.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (&str, &Input)> {
+        self.inputs.iter().map(|(port, input)| (port.as_str(), input))
+    }
+
+    /// Every collecting port.
+    pub(crate) fn all_collected(&self) -> impl Iterator<Item = (&str, &[Collected])> {
+        self.collected.iter().map(|(port, all)| (port.as_str(), all.as_slice()))
+    }
+
+    /// Every file that is read at any port.
+    pub(crate) fn input_files(&self) -> impl Iterator<Item = &PartFile> {
+        let collected = self.collected.values().flatten().map(|one| &one.input);
+        let parts = self
+            .inputs
+            .values()
+            .chain(collected)
+            .flat_map(|input| input.parts.values());
+        parts.flat_map(|part| &part.files)
     }
 
     /// Keeps a figure in the record and shows it in the run's summary, such as counts of what was cut or dropped.
@@ -385,7 +424,8 @@ impl Context {
         check_tree(files.keys())?;
         let artifact = Artifact::new(files.into_values().collect());
         let parts = artifact.parts();
-        if let Some(missing) = self.job.parts.iter().find(|part| !parts.contains_key(part.as_str())) {
+        let is_missing = |part: &&String| part.as_str() != EVERY_PART && !parts.contains_key(part.as_str());
+        if let Some(missing) = self.job.parts.iter().find(is_missing) {
             return Err(StageError::new(format!(
                 "{} should have made the part `{missing}` and did not; this is a mistake in kind `{}`",
                 self.job.instance, self.job.kind

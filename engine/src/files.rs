@@ -92,6 +92,20 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], durability: Durability
     Ok(())
 }
 
+/// Writes a file for its owner's group only, whole or not at all, unless it is there already.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(FileError::of("create a file in", folder))?;
+    file.write_all(bytes).map_err(FileError::of("write", path))?;
+    set_mode(file.path(), 0o640)?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(FileError::of("write", path)(error.error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The content of `path`, or none if there is no such file.
 pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     match fs::read(path) {
@@ -106,11 +120,33 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(FileError::of("set the permissions of", path))
 }
 
-/// Removes a folder and everything in it; one that is not there is fine.
+/// Removes a folder and everything in it, be it read-only; one that is not there is fine.
 pub(crate) fn remove_folder(folder: &Path) -> Result<(), FileError> {
-    match fs::remove_dir_all(folder) {
+    let mut removed = fs::remove_dir_all(folder);
+    if removed
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    {
+        make_writable(folder);
+        removed = fs::remove_dir_all(folder);
+    }
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", folder)(error)),
         _ => Ok(()),
+    }
+}
+
+/// Lets the owner change what is in `folder` and the folders below it, as far as that is possible.
+pub(crate) fn make_writable(folder: &Path) {
+    let Ok(metadata) = fs::symlink_metadata(folder) else {
+        return;
+    };
+    if !metadata.is_dir() {
+        return;
+    }
+    let _ = set_mode(folder, metadata.permissions().mode() | 0o700);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        make_writable(&entry.path());
     }
 }
 

@@ -7,6 +7,7 @@
 //! | the digest of every part that a port reads                      | parts it does not read, how they were made      |
 //! | of an *input* setting: file names below the fixed part, digests | the text of the path or glob, absolute paths    |
 //! | of a collecting port: the artifacts' names, axes and their order | modification times, owners, permissions        |
+//! | keyed hashes of declared variables of the environment           | all other variables                             |
 //! |                                                                 | device, threads, executor, host, attempt, clock |
 //!
 //! Settings that are null count as absent, so that a kind may gain an optional setting and keep its users' caches.
@@ -95,6 +96,9 @@ pub struct Document {
     pub inputs: BTreeMap<String, InputDigests>,
     /// Input setting → file name below the fixed part → digest.
     pub files: BTreeMap<String, BTreeMap<String, Digest>>,
+    /// Declared variable of the environment → keyed hash of its value; none if it is not set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, Option<Digest>>,
 }
 
 /// What a port contributes to a [`Document`].
@@ -258,6 +262,7 @@ mod tests {
                 [("vocab.txt".to_owned(), Digest::of(b"[PAD]"))].into(),
             )]
             .into(),
+            environment: BTreeMap::new(),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A file's name is what follows the *fixed part*: the folders before the first wildcard, or the folder of a plain file,
 //! or a folder that was named itself (all files below it, but for those whose name begins with a dot). A list of paths
-//! has the fixed part that all its entries share. So data can move as a whole without anything running again.
+//! has the fixed part that all its entries share. So data can move as a whole without anything running again. (A setting
+//! whose files keep their places is told apart by [`Names`].)
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -13,7 +14,7 @@ use glob::{MatchOptions, Pattern};
 use crate::cache::Cache;
 use crate::context::InputFile;
 use crate::files::{FileError, Links, walk};
-use crate::kind::StageError;
+use crate::kind::{FieldClass, StageError};
 
 /// A wildcard stays within one folder, and hidden files are left out, as in a shell.
 const OPTIONS: MatchOptions = MatchOptions {
@@ -22,11 +23,30 @@ const OPTIONS: MatchOptions = MatchOptions {
     require_literal_leading_dot: true,
 };
 
+/// What files are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Names {
+    /// What follows the fixed part.
+    BelowFixed,
+    /// The whole path in the project; files outside are refused.
+    InProject,
+}
+
+impl Names {
+    /// What the files of a setting of this class are called.
+    pub(crate) fn of(class: Option<FieldClass>) -> Self {
+        match class {
+            Some(FieldClass::Project) => Self::InProject,
+            _ => Self::BelowFixed,
+        }
+    }
+}
+
 /// Expands input settings of one project; each distinct list of patterns is looked up once.
 pub(crate) struct InputFiles<'a> {
     project: PathBuf,
     cache: &'a Cache,
-    known: HashMap<Vec<String>, Found>,
+    known: HashMap<(Vec<String>, Names), Found>,
 }
 
 type Found = Result<Arc<Vec<InputFile>>, StageError>;
@@ -43,32 +63,41 @@ impl<'a> InputFiles<'a> {
     }
 
     /// The files that `patterns` name, sorted by name; `field` is the setting, for messages.
-    pub(crate) fn find(&mut self, field: &str, patterns: &[String]) -> Found {
-        if let Some(found) = self.known.get(patterns) {
+    pub(crate) fn find(&mut self, field: &str, patterns: &[String], names: Names) -> Found {
+        let key = (patterns.to_vec(), names);
+        if let Some(found) = self.known.get(&key) {
             return found.clone();
         }
-        let found = expand(&self.project, field, patterns).and_then(|paths| {
+        let found = expand(&self.project, field, patterns, names).and_then(|paths| {
             let file = |(name, path): (String, PathBuf)| -> Result<InputFile, FileError> {
                 let digest = self.cache.digest_of(&path)?;
                 Ok(InputFile { name, path, digest })
             };
             Ok(Arc::new(paths.into_iter().map(file).collect::<Result<Vec<_>, _>>()?))
         });
-        self.known.insert(patterns.to_vec(), found.clone());
+        self.known.insert(key, found.clone());
         found
     }
 }
 
-/// (name below the fixed part, path) of every file that `patterns` name, sorted by name, each path once.
-fn expand(project: &Path, field: &str, patterns: &[String]) -> Result<Vec<(String, PathBuf)>, StageError> {
+/// (name, path) of every file that `patterns` name, sorted by name, each path once.
+fn expand(
+    project: &Path,
+    field: &str,
+    patterns: &[String],
+    names: Names,
+) -> Result<Vec<(String, PathBuf)>, StageError> {
     let mut paths: Vec<PathBuf> = Vec::new();
     let mut fixed: Option<PathBuf> = None;
     for pattern in patterns {
-        let (folder, found) = expand_one(project, field, pattern)?;
+        let (folder, found) = expand_one(project, field, pattern, names)?;
         fixed = Some(fixed.map_or(folder.clone(), |fixed| shared_folder(&fixed, &folder)));
         paths.extend(found);
     }
-    let fixed = fixed.unwrap_or_default();
+    let fixed = match names {
+        Names::BelowFixed => fixed.unwrap_or_default(),
+        Names::InProject => clean(project),
+    };
     let mut named = Vec::with_capacity(paths.len());
     for path in paths {
         let below = path.strip_prefix(&fixed).unwrap_or(&path);
@@ -84,13 +113,25 @@ fn expand(project: &Path, field: &str, patterns: &[String]) -> Result<Vec<(Strin
 }
 
 /// The fixed part of one pattern, and the files it names.
-pub(crate) fn expand_one(project: &Path, field: &str, pattern: &str) -> Result<(PathBuf, Vec<PathBuf>), StageError> {
+pub(crate) fn expand_one(
+    project: &Path,
+    field: &str,
+    pattern: &str,
+    names: Names,
+) -> Result<(PathBuf, Vec<PathBuf>), StageError> {
     let nothing = || {
         StageError::new(format!("`{field}`: nothing matches `{pattern}`"))
             .help(format!("the path is relative to the project, `{}`", project.display()))
     };
     if pattern.is_empty() {
         return Err(StageError::new(format!("`{field}`: the path is empty")));
+    }
+    let leaves = Path::new(pattern).is_absolute() || clean(Path::new(pattern)).starts_with("..");
+    if names == Names::InProject && leaves {
+        return Err(
+            StageError::new(format!("`{field}`: `{pattern}` lies outside the project"))
+                .help("link it into the project, or load it with a stage of its own and connect that"),
+        );
     }
     let full = clean(&project.join(pattern));
     if !has_wildcard(pattern) {
@@ -192,11 +233,29 @@ mod tests {
         folder
     }
 
-    fn names(patterns: &[&str]) -> Result<Vec<String>, String> {
+    fn named(kind: Names, patterns: &[&str]) -> Result<Vec<String>, String> {
         let project = project();
         let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-        let found = expand(project.path(), "train", &patterns).map_err(|error| error.message)?;
+        let found = expand(project.path(), "train", &patterns, kind).map_err(|error| error.message)?;
         Ok(found.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn names(patterns: &[&str]) -> Result<Vec<String>, String> {
+        named(Names::BelowFixed, patterns)
+    }
+
+    #[test]
+    fn files_of_the_project_keep_their_places() {
+        let names = |patterns: &[&str]| named(Names::InProject, patterns);
+        assert_eq!(
+            names(&["data/dev/a.jsonl", "x/y/*"]).unwrap(),
+            ["data/dev/a.jsonl", "x/y/z.txt"]
+        );
+        assert_eq!(names(&["./data/../x"]).unwrap(), ["x/y/z.txt"]);
+        for outside in ["../x", "data/../../x", "/etc/hostname"] {
+            let expected = format!("`train`: `{outside}` lies outside the project");
+            assert_eq!(names(&[outside]).unwrap_err(), expected);
+        }
     }
 
     #[test]

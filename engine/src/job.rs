@@ -45,6 +45,8 @@ pub struct Job {
     pub staging: PathBuf,
     /// Where half-finished work is kept.
     pub unfinished: PathBuf,
+    /// The instance's log.
+    pub log: PathBuf,
     /// The cache's root.
     pub cache: PathBuf,
     /// How many threads it may use; never changes a result.
@@ -78,7 +80,7 @@ pub struct Finished {
     pub steps: StepCounts,
 }
 
-/// Executes a job on this thread. A panic of the kind is an error like any other.
+/// Executes a job on this thread; `own_process` says whether the process does nothing besides. A panic of the kind is an error like any other.
 ///
 /// # Errors
 /// Whatever stopped the stage.
@@ -88,6 +90,7 @@ pub(crate) fn execute(
     cache: &Cache,
     sink: Sink,
     cancel: Arc<AtomicBool>,
+    own_process: bool,
 ) -> Result<Finished, StageError> {
     let Some(kind) = registry.get(&job.kind) else {
         return Err(StageError::new(format!(
@@ -95,7 +98,7 @@ pub(crate) fn execute(
             job.kind
         )));
     };
-    let context = Context::new(job, cache.clone(), sink, cancel);
+    let context = Context::new(job, cache.clone(), sink, cancel, own_process);
     // The context is not used again after a panic, so nothing half-changed in it is seen.
     match catch_unwind(AssertUnwindSafe(|| kind.run(&context))) {
         Ok(Ok(())) => context.finish(),
@@ -127,7 +130,7 @@ pub fn exec(file: &Path, registry: &Registry) -> i32 {
         let cache = Cache::open(&job.cache)?;
         Ok((job, cache))
     };
-    let outcome: Outcome = read().and_then(|(job, cache)| execute(job, registry, &cache, to_stdout(), cancel));
+    let outcome: Outcome = read().and_then(|(job, cache)| execute(job, registry, &cache, to_stdout(), cancel, true));
     let failed = outcome.is_err();
     let place = file.with_file_name(OUTCOME);
     let written = serde_json::to_vec(&outcome)

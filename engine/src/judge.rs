@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, EVERY_PART};
 use crate::cache::{Cache, Pasts, Record};
 use crate::context::InputFile;
 use crate::digest::Digest;
+use crate::environment;
 use crate::fingerprint::{CollectedDigests, Difference, Document, Fingerprint, InputDigests};
 use crate::graph::{Graph, Instance, Wire};
-use crate::inputs::InputFiles;
+use crate::inputs::{InputFiles, Names};
 use crate::kind::{FieldClass, Registry, StageError};
 
 /// What the judge says of one instance.
@@ -85,6 +86,9 @@ impl Made {
 
     /// The digests of the parts in `parts`; those that do not exist are named in the error.
     fn digests(&self, parts: &[String]) -> Result<BTreeMap<String, Digest>, String> {
+        if parts.iter().any(|part| part == EVERY_PART) {
+            return Ok(self.parts.clone());
+        }
         parts
             .iter()
             .map(|part| Ok((part.clone(), *self.parts.get(part).ok_or_else(|| part.clone())?)))
@@ -230,8 +234,15 @@ impl<'a> Judge<'a> {
 
         let mut files = BTreeMap::new();
         let mut file_digests = BTreeMap::new();
+        let class = |name: &str| {
+            kind.fields()
+                .iter()
+                .find(|field| field.name == name)
+                .map(|field| field.class)
+        };
         for (field, patterns) in &instance.files {
-            let found = self.inputs.find(field, patterns)?;
+            let setting = field.split('.').next().unwrap_or_default();
+            let found = self.inputs.find(field, patterns, Names::of(class(setting)))?;
             file_digests.insert(
                 field.clone(),
                 found.iter().map(|file| (file.name.clone(), file.digest)).collect(),
@@ -243,12 +254,18 @@ impl<'a> Judge<'a> {
         for (port, wire) in &instance.wires {
             inputs.insert(port.clone(), self.input_digests(port, wire, &made)?);
         }
+        let environment = kind
+            .fields()
+            .iter()
+            .filter(|field| field.class == FieldClass::Environment);
+        let environment = environment.flat_map(|field| instance.resolved.settings.get(field.name));
         let document = Document {
             kind: instance.kind.clone(),
             version: kind.version(),
             settings,
             inputs,
             files: file_digests,
+            environment: environment::hashes(environment, self.cache)?,
         };
         let fingerprint = document
             .fingerprint()

@@ -1,7 +1,8 @@
 //! The engine: manifests, fingerprints, plans and a content-addressed cache for any pipeline of stages.
 //!
-//! It knows no entity recognizer and no tensor library; kinds of stages are handed to it in a [`Registry`]. It stays off the
-//! terminal, the home directory and the environment; the program does all that.
+//! It knows no entity recognizer and no tensor library; kinds of stages are handed to it in a [`Registry`], and one that
+//! belongs to no field, [`command`], it has itself. It stays off the terminal, the home directory and the environment, but
+//! for the variables that a command declares; the program does all that.
 //!
 //! In the order data meets them:
 //!
@@ -21,10 +22,12 @@
 pub mod artifact;
 mod axes;
 pub mod cache;
+pub mod command;
 pub mod context;
 pub mod diagnostic;
 pub mod digest;
 mod encode;
+mod environment;
 pub mod event;
 mod files;
 pub mod fingerprint;
@@ -45,7 +48,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use artifact::{Artifact, ArtifactFile, Input, Part, PartFile};
+pub use artifact::{Artifact, ArtifactFile, EVERY_PART, Input, Part, PartFile};
 pub use axes::MAX_CELLS;
 pub use cache::{Cache, Record, StepCounts};
 pub use context::{Context, InputFile, Step, StepOutput};

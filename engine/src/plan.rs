@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use crate::artifact::ArtifactFile;
+use crate::artifact::{ArtifactFile, is_among};
 use crate::cache::{Cache, Record};
 use crate::fingerprint::{Document, Fingerprint};
 use crate::graph::{Graph, Wire};
@@ -305,7 +305,7 @@ impl<'a> Survey<'a> {
                 };
                 for &from in from {
                     let Some(record) = self.record(from) else { continue };
-                    let is_read = |file: &&ArtifactFile| parts.iter().any(|part| part == file.part());
+                    let is_read = |file: &&ArtifactFile| is_among(file.part(), parts);
                     let mut read = record.artifact.files.iter().filter(is_read);
                     if !read.all(|file| self.cache.objects().exists(&file.digest, file.size)) {
                         self.remake(from, &format!("`{}`", self.names[number]));

@@ -9,9 +9,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -56,6 +56,59 @@ pub(crate) fn tie_to_parent(command: &mut Command) {
     }
 }
 
+/// Has the system ask this process to stop when its parent dies, instead of killing it as [`tie_to_parent`] has it.
+pub(crate) fn end_gently_with_parent() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a system call without memory arguments.
+    #[expect(unsafe_code, reason = "prctl has no safe form in std")]
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong);
+    }
+}
+
+/// What a process group can be told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    Terminate,
+    Kill,
+}
+
+/// Tells every process of the group that `leader` leads.
+pub(crate) fn signal_group(leader: u32, signal: Signal) {
+    let signal = match signal {
+        Signal::Terminate => libc::SIGTERM,
+        Signal::Kill => libc::SIGKILL,
+    };
+    // SAFETY: a system call without memory arguments; the caller keeps `leader` from being reused by not having reaped it.
+    #[expect(unsafe_code, reason = "std can only kill one process")]
+    unsafe {
+        libc::kill(-(leader as libc::pid_t), signal);
+    }
+}
+
+/// Whether a child has ended; it is left to be reaped.
+pub(crate) fn has_ended(pid: u32) -> io::Result<bool> {
+    // SAFETY: `siginfo_t` is plain memory for which zeros are a value, and the call writes into it only.
+    #[expect(unsafe_code, reason = "waitid has no safe form in std")]
+    let (result, who) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG;
+        (libc::waitid(libc::P_PID, pid, &mut info, options), info.si_pid())
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(who != 0)
+}
+
+/// In words: `exited with code 101`, `was killed by signal 9`.
+pub(crate) fn how_ended(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("was killed by signal {signal}"),
+        (None, code) => format!("exited with code {}", code.unwrap_or(0)),
+    }
+}
+
 /// Asks a process to stop.
 pub(crate) fn terminate(pid: u32) {
     // SAFETY: a system call without memory arguments; the caller keeps `pid` from being reused by not having reaped it.
@@ -96,15 +149,10 @@ pub(crate) fn reap(pid: u32) -> io::Result<Ended> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    let how = if libc::WIFSIGNALED(status) {
-        format!("was killed by signal {}", libc::WTERMSIG(status))
-    } else {
-        format!("exited with code {}", libc::WEXITSTATUS(status))
-    };
     // Linux counts in KiB, the BSDs (macOS among them) in bytes.
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
     Ok(Ended {
-        how,
+        how: how_ended(ExitStatus::from_raw(status)),
         peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit,
     })
 }

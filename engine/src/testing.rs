@@ -40,13 +40,13 @@ use std::sync::{Arc, Mutex};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use crate::artifact::{Artifact, Input};
+use crate::artifact::{Artifact, Input, is_among};
 use crate::cache::{Cache, StepCounts};
 use crate::context::{Context, InputFile};
 use crate::event::Message;
-use crate::inputs::InputFiles;
+use crate::inputs::{InputFiles, Names};
 use crate::job::{Job, JobInput};
-use crate::kind::{Collected, FieldClass, InputParts, Kind, StageError};
+use crate::kind::{Collected, InputParts, Kind, StageError};
 
 /// A throwaway project with a cache, in which kinds run one at a time.
 pub struct Bench {
@@ -155,7 +155,7 @@ impl Bench {
         let messages = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&messages);
         let sink = Arc::new(move |message| told.lock().expect("messages").push(message));
-        let context = Context::new(job, self.cache.clone(), sink, Arc::clone(&self.cancel));
+        let context = Context::new(job, self.cache.clone(), sink, Arc::clone(&self.cancel), false);
         kind.run(&context)?;
         let finished = context.finish()?;
         let input = finished.artifact.open(None, |digest| self.cache.objects().path(digest));
@@ -211,6 +211,7 @@ impl Bench {
             parts: resolved.parts,
             staging,
             unfinished: self.folder.path().join("unfinished"),
+            log: self.folder.path().join(format!("{run}.log")),
             cache: self.cache.root().to_owned(),
             threads: self.threads,
             device: self.device.clone(),
@@ -224,7 +225,7 @@ impl Bench {
             parts: input
                 .parts
                 .iter()
-                .filter(|(name, _)| parts.contains(name))
+                .filter(|(name, _)| is_among(name, parts))
                 .map(|(n, p)| (n.clone(), p.clone()))
                 .collect(),
         };
@@ -251,14 +252,14 @@ impl Bench {
         let project = self.project();
         let mut found = InputFiles::new(&project, &self.cache);
         let mut files = BTreeMap::new();
-        for field in kind.fields().iter().filter(|field| field.class == FieldClass::Input) {
+        for field in kind.fields().iter().filter(|field| field.class.names_files()) {
             let mut patterns = BTreeMap::new();
             if let Some(value) = settings.get(field.name) {
                 crate::graph::input_files(field.name, value, &mut patterns)
                     .map_err(|path| StageError::new(format!("`{path}` is not a path")))?;
             }
             for (name, patterns) in patterns {
-                let expanded = found.find(&name, &patterns)?;
+                let expanded = found.find(&name, &patterns, Names::of(Some(field.class)))?;
                 files.insert(name, expanded.to_vec());
             }
         }

@@ -32,6 +32,7 @@ pub mod train;
 pub mod wordpiece;
 
 use nerpipe_engine::Registry;
+use nerpipe_engine::command::Command;
 
 /// The kinds of stages that a manifest can name.
 pub fn registry() -> Registry {
@@ -45,4 +46,5 @@ pub fn registry() -> Registry {
         .with(evaluate::Evaluate)
         .with(compare::Compare)
         .with(report::Report)
+        .with(Command)
 }

@@ -1,5 +1,6 @@
 //! Drives the real program in throwaway projects.
 
+mod command;
 mod errors;
 mod help;
 mod pipeline;

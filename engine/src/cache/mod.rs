@@ -14,6 +14,7 @@
 //!     ├── history/….jsonl       which fingerprints a stage of a manifest had: the reason of a rerun is found here
 //!     ├── logs/….log            one log per fingerprint
 //!     ├── unfinished/…          half-finished work of an instance, under its fingerprint, until its record exists
+//!     ├── secret                the key that values of the environment are hashed with
 //!     ├── lock  staging/        who works on what right now, and where
 //!     └── hosts/NAME/           what is true on one host only: the stat cache and the ledger of published files
 //! ```
@@ -25,7 +26,8 @@ mod objects;
 mod records;
 mod stat;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +38,7 @@ pub use objects::{Bytes, Objects};
 pub use records::{Past, Record, StepCounts};
 pub(crate) use records::{Pasts, StepRecord};
 
-use crate::artifact::{Artifact, Input};
+use crate::artifact::{Artifact, Input, is_among};
 use crate::digest::Digest;
 use crate::files::{self, Durability, FileError};
 use crate::fingerprint::Fingerprint;
@@ -151,7 +153,7 @@ impl Cache {
     /// # Errors
     /// The files whose bytes are missing or damaged, by name.
     pub fn open_artifact(&self, artifact: &Artifact, parts: Option<&[String]>) -> Result<Input, BytesGone> {
-        let wanted = |part: &str| parts.is_none_or(|parts| parts.iter().any(|one| one == part));
+        let wanted = |part: &str| parts.is_none_or(|parts| is_among(part, parts));
         let mut gone = BytesGone::default();
         for file in artifact.files.iter().filter(|file| wanted(file.part())) {
             match self.objects().verify(&file.digest, file.size) {
@@ -172,6 +174,24 @@ impl Cache {
             .files
             .iter()
             .all(|file| self.objects().exists(&file.digest, file.size))
+    }
+
+    /// The key that values of the environment are hashed with: random, made when it is first asked for, and never shown.
+    /// Whoever reads the whole cache can read it too; it protects what leaves the cache, such as explanations.
+    pub(crate) fn secret(&self) -> Result<[u8; 32], FileError> {
+        let path = self.folder("secret");
+        loop {
+            if let Some(bytes) = files::read_if_exists(&path)?
+                && let Ok(secret) = <[u8; 32]>::try_from(bytes)
+            {
+                return Ok(secret);
+            }
+            let mut secret = [0; 32];
+            File::open("/dev/urandom")
+                .and_then(|mut random| random.read_exact(&mut secret))
+                .map_err(FileError::of("read", "/dev/urandom"))?;
+            files::write_new(&path, &secret)?;
+        }
     }
 
     fn locks(&self) -> &Arc<Locks> {

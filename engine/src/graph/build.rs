@@ -14,11 +14,12 @@ use petgraph::graph::NodeIndex;
 use serde_json::{Map, Value};
 
 use super::{Graph, Instance, Wire, publish};
+use crate::artifact::EVERY_PART;
 use crate::axes::{Assignment, Cell, CellScope};
-use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::inputs::expand_one;
+use crate::diagnostic::{Diagnostic, Diagnostics, Place};
+use crate::inputs::{Names, expand_one};
 use crate::interpolate::{BadReference, interpolate, visit_templates};
-use crate::kind::{FieldClass, InputParts, Kind, Registry, Resolved, SettingError, StageError};
+use crate::kind::{InputParts, Kind, Registry, Resolved, SettingError, StageError};
 use crate::manifest::{Connection, Manifest, Stage, check, with_path};
 use crate::source::{ValuePath, split_setting_path};
 use crate::suggest::did_you_mean;
@@ -40,7 +41,7 @@ impl Graph {
             points: Vec::new(),
             of_cell: HashMap::new(),
             found: manifest.found.clone(),
-            missing: BTreeMap::new(),
+            missing: HashMap::new(),
             folders: publish::Folders::default(),
         };
         for stage in upstream_first(manifest) {
@@ -93,8 +94,8 @@ struct Builder<'a> {
     /// Stage → for each cell the number of its instance. A stage with errors is missing here.
     of_cell: HashMap<&'a str, Vec<usize>>,
     found: Diagnostics,
-    /// (input setting, path or pattern) → why it leads to nothing; asked once each, however many instances read it.
-    missing: BTreeMap<(String, String), Option<StageError>>,
+    /// (input setting, path or pattern, what its files are called) → why it leads to nothing; asked once each, however many instances read it.
+    missing: HashMap<(String, String, Names), Option<StageError>>,
     folders: publish::Folders,
 }
 
@@ -284,6 +285,11 @@ impl<'a> Builder<'a> {
     /// Leaves of what an input offers the one part that the manifest names; false if it is not always there.
     fn only(&mut self, part: &str, connection: &Connection, path: &ValuePath, choices: &mut [Choice]) -> bool {
         for choice in choices {
+            if choice.parts.iter().any(|part| part == EVERY_PART) {
+                let place = self.manifest.source.within(&connection.place(path), part);
+                self.found.push(silent(connection.stage(), part).at(place));
+                return false;
+            }
             if !choice.parts.iter().any(|offered| offered == part) {
                 let message = match (connection.stage(), part) {
                     (stage, "") => format!("no part is named behind `{stage}.`"),
@@ -362,6 +368,18 @@ impl<'a> Builder<'a> {
                 .zip(choices)
                 .map(|(input, choice)| (input, &input.choices[*choice]))
         };
+        for (input, choice) in chosen() {
+            // A kind that takes one type of artifact looks for its parts by name.
+            let is_typed = check::port_of(kind, input.port).is_some_and(|port| port.takes != "*");
+            if is_typed && choice.parts.iter().any(|part| part == EVERY_PART) {
+                let from = self.manifest.stages[name].inputs[input.port].stage();
+                let message = format!("`{from}` does not say which parts it makes");
+                let place = self.manifest.source.value(&input.path);
+                let help = "add them to its `with`, such as `parts: [train, test]`";
+                self.found.push(Diagnostic::error(message).at(place).help(help));
+                return None;
+            }
+        }
         let offered = InputParts {
             ports: chosen()
                 .map(|(input, choice)| (input.port.to_owned(), choice.parts.clone()))
@@ -378,6 +396,14 @@ impl<'a> Builder<'a> {
             }
         };
         let mut complete = true;
+        // Whoever reads from it was checked against the type as it is written.
+        if kind.type_of(&resolved.settings) != kind.type_of(&self.manifest.stages[name].with) {
+            let message = format!("the type of what `{name}` makes cannot differ between instances");
+            let place = self.manifest.place_of_setting(name, "type");
+            let help = "write it as it is, without `${…}` and not in an override";
+            self.found.push(Diagnostic::error(message).at(place).help(help));
+            complete = false;
+        }
         for (port, parts) in &resolved.reads {
             let Some((input, choice)) = chosen().find(|(input, _)| input.port == port) else {
                 let message = format!("`{}` needs the input `{port}` with these settings", kind.name());
@@ -390,7 +416,15 @@ impl<'a> Builder<'a> {
                 complete = false;
                 continue;
             };
-            for part in parts.iter().filter(|part| !choice.parts.contains(part)) {
+            let offers = |part: &&String| choice.parts.contains(part) || *part == EVERY_PART;
+            for part in parts.iter().filter(|part| !offers(part)) {
+                if choice.parts.iter().any(|part| part == EVERY_PART) {
+                    let from = self.manifest.stages[name].inputs[port].stage();
+                    let place = self.manifest.source.value(&input.path);
+                    self.found.push(silent(from, part).at(place));
+                    complete = false;
+                    continue;
+                }
                 let upstream = choice
                     .from
                     .first()
@@ -420,7 +454,6 @@ impl<'a> Builder<'a> {
         offered: &InputParts,
         error: SettingError,
     ) {
-        self.files(name, kind, &written.settings);
         let mut rest = written.settings.clone();
         let mut error = Some(error);
         while let Some(wrong) = error.take() {
@@ -434,10 +467,13 @@ impl<'a> Builder<'a> {
                 let first = split_setting_path(&error.path).into_iter().next();
                 first.is_some_and(|first| rest.contains_key(&first))
             };
-            error = kind
-                .resolve(&Value::Object(rest.clone()), offered)
-                .err()
-                .filter(is_written);
+            error = match kind.resolve(&Value::Object(rest.clone()), offered) {
+                Ok(resolved) => {
+                    self.files(name, kind, &resolved.settings);
+                    None
+                }
+                Err(error) => Some(error).filter(is_written),
+            };
         }
     }
 
@@ -562,33 +598,37 @@ impl<'a> Builder<'a> {
     /// The paths of the input settings; each must lead to something, so that no run ends at a misspelt file.
     fn files(&mut self, name: &str, kind: &dyn Kind, settings: &Map<String, Value>) -> BTreeMap<String, Vec<String>> {
         let mut files = BTreeMap::new();
-        for field in kind.fields().iter().filter(|field| field.class == FieldClass::Input) {
+        for field in kind.fields().iter().filter(|field| field.class.names_files()) {
             let value = settings.get(field.name).unwrap_or(&Value::Null);
-            if let Err(path) = input_files(field.name, value, &mut files) {
+            let mut paths = BTreeMap::new();
+            if let Err(path) = input_files(field.name, value, &mut paths) {
                 let message = format!("`{path}` must be a path or a pattern, a list of them, or a map of them");
-                self.found
-                    .push(Diagnostic::error(message).at(self.manifest.place_of_setting(name, &path)));
+                let place = self.manifest.place_of_setting(name, &path);
+                self.found.push(Diagnostic::error(message).at(place));
             }
-        }
-        for (field, paths) in &files {
-            for (index, path) in paths.iter().enumerate() {
-                let key = (field.clone(), path.clone());
-                let reason = self
-                    .missing
-                    .entry(key)
-                    .or_insert_with(|| expand_one(&self.manifest.project, field, path).err());
-                if let Some(reason) = reason {
+            for (setting, paths) in &paths {
+                for (index, path) in paths.iter().enumerate() {
                     // The path of a list's item, unless the setting is a single path.
-                    let place = self.manifest.place_of_setting(name, &format!("{field}[{index}]"));
-                    self.found.push(
-                        Diagnostic::error(&reason.message)
-                            .at(place)
-                            .maybe_help(reason.help.clone()),
-                    );
+                    let place = self.manifest.place_of_setting(name, &format!("{setting}[{index}]"));
+                    self.look_for(setting, path, Names::of(Some(field.class)), place);
                 }
             }
+            files.extend(paths);
         }
         files
+    }
+
+    /// Reports a path that leads to nothing.
+    fn look_for(&mut self, setting: &str, path: &str, names: Names, place: Place) {
+        let project = &self.manifest.project;
+        let reason = self
+            .missing
+            .entry((setting.to_owned(), path.to_owned(), names))
+            .or_insert_with(|| expand_one(project, setting, path, names).err());
+        if let Some(reason) = reason {
+            let diagnostic = Diagnostic::error(&reason.message).at(place);
+            self.found.push(diagnostic.maybe_help(reason.help.clone()));
+        }
     }
 
     fn unused_axes(&mut self) {
@@ -611,6 +651,12 @@ impl<'a> Builder<'a> {
             );
         }
     }
+}
+
+/// `stage` was asked for `part` and tells none of its parts before it ran.
+pub(super) fn silent(stage: &str, part: &str) -> Diagnostic {
+    Diagnostic::error(format!("`{stage}` does not say that it makes the part `{part}`"))
+        .help(format!("add `parts: [{part}]`, with all others, to its `with`"))
 }
 
 /// Whether two resolutions are the same.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
+use super::build::silent;
 use super::{Instance, Publish};
+use crate::artifact::EVERY_PART;
 use crate::diagnostic::Diagnostic;
 use crate::manifest::{Manifest, PublishEntry};
 use crate::publish::real_place;
@@ -45,6 +47,10 @@ pub(super) fn entry(
 ) -> Result<Publish, Diagnostic> {
     let place = || manifest.source.value(&entry.path);
     if let Some(part) = entry.part.as_ref().filter(|part| !parts.contains(part)) {
+        if parts.iter().any(|part| part == EVERY_PART) {
+            let stage = entry.path.stage().unwrap_or_default();
+            return Err(silent(stage, part).at(manifest.source.key(&entry.path)));
+        }
         return Err(Diagnostic::error(format!("the artifact has no part `{part}`"))
             .at(manifest.source.key(&entry.path))
             .maybe_help(did_you_mean(part, parts.iter().map(String::as_str))));

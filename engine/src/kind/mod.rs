@@ -11,6 +11,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+#[cfg(doc)]
+use crate::artifact::EVERY_PART;
 use crate::artifact::Input;
 use crate::context::Context;
 
@@ -38,6 +40,12 @@ pub trait Kind: Send + Sync {
 
     /// The type of artifact this kind makes, such as `corpus`, `encoder`, `tokens`, `model`, `scores`, `report`.
     fn produces(&self) -> &'static str;
+
+    /// The type of artifact that one stage makes, for a kind whose settings say it. `with` holds them as the manifest does.
+    fn type_of<'a>(&'a self, with: &'a Map<String, Value>) -> &'a str {
+        let _ = with;
+        self.produces()
+    }
 
     /// Checks the settings of one instance, fills in defaults, and says which parts of which ports it reads and which
     /// parts it will make. `inputs` holds the parts that the connected ports offer.
@@ -74,6 +82,18 @@ pub enum FieldClass {
     /// A path or glob (or a list of them): the names below its fixed part and the digests of the files enter the
     /// fingerprint, its text does not.
     Input,
+    /// A path or glob inside the project (or a list of them): the files' whole names below the project and their
+    /// digests enter the fingerprint.
+    Project,
+    /// A list of names of environment variables: the names and keyed hashes of the values enter the fingerprint.
+    Environment,
+}
+
+impl FieldClass {
+    /// Whether the setting names files.
+    pub(crate) fn names_files(self) -> bool {
+        matches!(self, Self::Input | Self::Project)
+    }
 }
 
 /// One setting of a kind.
@@ -109,18 +129,34 @@ impl Field {
             class: FieldClass::Input,
         }
     }
+
+    /// A path or glob whose files enter the fingerprint with their places in the project.
+    pub const fn project(name: &'static str) -> Self {
+        Self {
+            name,
+            class: FieldClass::Project,
+        }
+    }
+
+    /// Names of environment variables whose values enter the fingerprint.
+    pub const fn environment(name: &'static str) -> Self {
+        Self {
+            name,
+            class: FieldClass::Environment,
+        }
+    }
 }
 
 /// One input of a kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Port {
-    /// Its name under `inputs:`.
+    /// Its name under `inputs:`; `*` takes inputs of any name.
     pub name: &'static str,
     /// The artifact type it takes; must equal the upstream kind's [`Kind::produces`]. `*` takes any.
     pub takes: &'static str,
     /// Whether it must be connected.
     pub required: bool,
-    /// Whether it takes `{collect: stage}` (many artifacts) rather than one.
+    /// Whether it takes `{collect: stage}` (many artifacts) rather than one; a port called `*` then takes both.
     pub collects: bool,
 }
 
@@ -156,9 +192,9 @@ impl InputParts {
 pub struct Resolved {
     /// Every setting with its value, defaults filled in. A setting that is absent (an optional one left out) is null.
     pub settings: Map<String, Value>,
-    /// Which parts of which ports are read. A connected port that is not named here gives neither edge nor axes.
+    /// Which parts of which ports are read ([`EVERY_PART`] for all there are). A connected port that is not named here gives neither edge nor axes.
     pub reads: BTreeMap<String, Vec<String>>,
-    /// The parts that the artifact will have.
+    /// The parts that the artifact will have, or [`EVERY_PART`] if that shows only when it is made.
     pub parts: Vec<String>,
     /// What is known of the artifact already, for kinds downstream that would otherwise find out only when they run.
     pub told: BTreeMap<String, Value>,

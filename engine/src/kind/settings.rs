@@ -107,7 +107,7 @@ fn a(expected: &str) -> String {
     let words = match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
-        "f32" | "f64" => "a number",
+        "f32" | "f64" | "a JSON number" => "a number",
         "a string" | "a borrowed string" => "text",
         "path string" => "a path",
         "a boolean" => "true or false",

@@ -132,13 +132,12 @@ fn check_ports(
         let makes = manifest
             .stages
             .get(upstream)
-            .and_then(|stage| registry.get(&stage.kind))
-            .map(Kind::produces);
+            .and_then(|stage| Some(registry.get(&stage.kind)?.type_of(&stage.with)));
         if let Some(makes) = makes.filter(|makes| port.takes != "*" && port.takes != *makes) {
             let fitting = manifest.stages.iter().filter(|(_, stage)| {
                 registry
                     .get(&stage.kind)
-                    .is_some_and(|kind| kind.produces() == port.takes)
+                    .is_some_and(|kind| kind.type_of(&stage.with) == port.takes)
             });
             let fitting: Vec<String> = fitting.map(|(name, _)| format!("`{name}`")).collect();
             let help = if fitting.is_empty() {

@@ -159,6 +159,7 @@ impl Workshop<'_> {
             parts: instance.resolved.parts.clone(),
             staging: staging.to_owned(),
             unfinished: self.cache.unfinished(&task.key.fingerprint),
+            log: self.cache.log_path(&task.key.fingerprint),
             cache: self.cache.root().to_owned(),
             threads: self.options.threads_for_each(),
             device: self.options.device.clone(),
@@ -175,7 +176,10 @@ impl Workshop<'_> {
             }
             _ => {
                 let cancel = Arc::clone(&self.options.cancel);
-                (execute(job, self.registry, self.cache, Arc::clone(sink), cancel), None)
+                (
+                    execute(job, self.registry, self.cache, Arc::clone(sink), cancel, false),
+                    None,
+                )
             }
         }
     }

@@ -56,14 +56,19 @@ pub(crate) fn program(folder: &Path) -> PathBuf {
 
 /// Starts a run of `project` in a process of its own.
 fn start_run(project: &Project) -> std::process::Child {
+    run_command(project).spawn().unwrap()
+}
+
+/// What starts a run of `project` in a process of its own.
+pub(crate) fn run_command(project: &Project) -> Command {
     fs::write(project.folder().join("manifest"), &project.manifest).unwrap();
-    Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "jobs::as_a_run", "--nocapture"])
         .env(PROJECT, project.folder())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::null());
+    command
 }
 
 fn heavy(tasks: &[&str]) -> Project {
@@ -86,7 +91,7 @@ fn switch_off(project: &Project) {
     fs::remove_file(project.path().join("switch")).unwrap();
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(

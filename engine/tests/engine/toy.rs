@@ -38,6 +38,7 @@ impl Toys {
             .with(Gather(Arc::clone(self)))
             .with(Unsteady(Arc::clone(self)))
             .with(Heavy)
+            .with(nerpipe_engine::command::Command)
     }
 
     /// What ran since the last time this was asked, sorted.
