@@ -23,6 +23,7 @@ pub mod recognizer;
 pub mod report;
 pub mod rng;
 pub mod schedule;
+pub mod split;
 pub mod tensors;
 pub mod thresholds;
 pub mod tokenize;
@@ -39,6 +40,7 @@ pub fn registry() -> Registry {
     Registry::default()
         .with(generate::Generate)
         .with(load::Load)
+        .with(split::Split)
         .with(encoder::Encoder)
         .with(tokenize::Tokenize)
         .with(train::Train)
