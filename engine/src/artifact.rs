@@ -60,6 +60,14 @@ impl Artifact {
     }
 
     /// Part → digest over the names and digests of its files, in the order of the part's first file.
+    ///
+    /// ```
+    /// use nerpipe_engine::{Artifact, ArtifactFile, Digest};
+    ///
+    /// let file = |name: &str| ArtifactFile { name: name.to_owned(), digest: Digest::of(b""), size: 0 };
+    /// let artifact = Artifact::new(vec![file("train/en.jsonl"), file("train/de.jsonl"), file("labels.json")]);
+    /// assert_eq!(artifact.parts().keys().copied().collect::<Vec<_>>(), ["labels.json", "train"]);
+    /// ```
     pub fn parts(&self) -> IndexMap<&str, Digest> {
         let mut hashers: IndexMap<&str, blake3::Hasher> = IndexMap::new();
         for file in &self.files {

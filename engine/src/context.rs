@@ -1,6 +1,52 @@
 //! What a running stage sees: its settings, its inputs, its output place, cached steps, and a way to tell how it goes.
 //!
 //! [`Context`] is `Sync`: a kind may call [`Context::step`] from several threads at once.
+//!
+//! What a kind's `run` looks like that works file by file; an unchanged file is not worked on again:
+//!
+//! ```
+//! # use nerpipe_engine::{kind::*, testing::Bench};
+//! use nerpipe_engine::{Context, StageError, Step};
+//! use serde_json::{Value, json};
+//!
+//! fn run(ctx: &Context) -> Result<(), StageError> {
+//!     for file in ctx.files("texts") {
+//!         let step = Step { name: "upper", version: 1, settings: json!(null), inputs: vec![file.digest] };
+//!         let output = ctx.step(step, |folder| {
+//!             let failed = |error: std::io::Error| StageError::new(error.to_string());
+//!             let text = std::fs::read_to_string(&file.path).map_err(failed)?;
+//!             std::fs::write(folder.join("text"), text.to_uppercase()).map_err(failed)?;
+//!             Ok(json!({"characters": text.chars().count()}))
+//!         })?;
+//!         ctx.note(&file.name, output.value.clone());
+//!         ctx.place(&output, "text", &format!("texts/{}", file.name))?;
+//!     }
+//!     Ok(())
+//! }
+//! # struct Upper;
+//! # impl Kind for Upper {
+//! #     fn name(&self) -> &'static str { "upper" }
+//! #     fn version(&self) -> u32 { 1 }
+//! #     fn about(&self) -> &'static str { "writes texts in capitals" }
+//! #     fn weight(&self) -> Weight { Weight::Light }
+//! #     fn fields(&self) -> &'static [Field] { const { &[Field::input("texts")] } }
+//! #     fn ports(&self) -> &'static [Port] { &[] }
+//! #     fn produces(&self) -> &'static str { "texts" }
+//! #     fn resolve(&self, settings: &Value, _: &InputParts) -> Result<Resolved, SettingError> {
+//! #         Ok(Resolved::new(settings)?.makes(["texts"]))
+//! #     }
+//! #     fn run(&self, ctx: &Context) -> Result<(), StageError> { run(ctx) }
+//! # }
+//!
+//! let bench = Bench::new();
+//! bench.write("in/a", "one");
+//! bench.write("in/b", "two");
+//! let made = bench.run(&Upper, json!({"texts": "in/*"})).unwrap();
+//! assert_eq!((made.text("texts/a").as_str(), made.steps.executed), ("ONE", 2));
+//! bench.write("in/b", "three");
+//! let made = bench.run(&Upper, json!({"texts": "in/*"})).unwrap();
+//! assert_eq!((made.steps.executed, made.steps.restored), (1, 1));
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};

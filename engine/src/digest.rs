@@ -16,6 +16,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const PIECE: u64 = 64 * 1024;
 
 /// The BLAKE3 hash of bytes; written as 64 lower-case hexadecimal digits.
+///
+/// ```
+/// use nerpipe_engine::Digest;
+///
+/// let digest = Digest::of(b"some bytes");
+/// assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 

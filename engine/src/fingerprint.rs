@@ -145,6 +145,17 @@ impl Document {
     }
 
     /// Every field in which `self` (old) and `new` differ, sorted by path.
+    ///
+    /// ```
+    /// use nerpipe_engine::Document;
+    ///
+    /// let document = |text: &str| serde_json::from_str::<Document>(text).unwrap();
+    /// let old = document(r#"{"kind": "train", "version": 1, "settings": {"seed": 1}, "inputs": {}, "files": {}}"#);
+    /// let new = document(r#"{"kind": "train", "version": 2, "settings": {"seed": 7}, "inputs": {}, "files": {}}"#);
+    /// let lines: Vec<String> = old.difference(&new).iter().map(ToString::to_string).collect();
+    /// assert_eq!(lines, ["settings.seed: 1 → 7", "version: 1 → 2"]);
+    /// assert_ne!(old.fingerprint().unwrap(), new.fingerprint().unwrap());
+    /// ```
     pub fn difference(&self, new: &Self) -> Vec<Difference> {
         let mut found = Vec::new();
         difference(&mut Vec::new(), Some(&self.value()), Some(&new.value()), &mut found);

@@ -18,6 +18,44 @@
 //! 6. `publish` copies artifacts to where people look for them; [`event`]s tell how it goes.
 //!
 //! [`testing`] runs one kind by itself.
+//!
+//! A whole pipeline, from a manifest to its artifact:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use nerpipe_engine::{Cache, Graph, Manifest, Registry, RunOptions, command::Command};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let project: &Path = folder.path();
+//! let text = "
+//! name: hello
+//! sweep: {axes: {name: [Ada, Grace]}}
+//! stages:
+//!   greeting: {kind: command, with: {run: 'echo hello ${name} > \"$OUT/text\"', parts: [text]}}
+//!   both: {kind: command, inputs: {texts: {collect: greeting}}, with: {run: 'cat \"$TEXTS\"/*/text > \"$OUT/text\"'}}
+//! ";
+//! let registry = Registry::default().with(Command);
+//! let manifest = Manifest::parse("hello.yaml", text, project, &[], &registry)?;
+//! let graph = Graph::build(&manifest, &registry)?;
+//! let names: Vec<String> = graph.instances.iter().map(|instance| instance.name()).collect();
+//! assert_eq!(names, ["greeting@name=Ada", "greeting@name=Grace", "both"]);
+//!
+//! let cache = Cache::open(&project.join("cache"))?;
+//! let run = || nerpipe_engine::run(&graph, &registry, &cache, project, &RunOptions::default(), &mut |_| {});
+//! let summary = run()?;
+//! assert_eq!(summary.executed, 3);
+//!
+//! let fingerprint = summary.instances[2].fingerprint.expect("it has a record of its own");
+//! let record = cache.record(&fingerprint)?.expect("it was written last");
+//! let file = &record.artifact.files[0];
+//! let made = std::fs::read_to_string(cache.objects().path(&file.digest))?;
+//! assert_eq!((file.name.as_str(), made.as_str()), ("text", "hello Ada\nhello Grace\n"));
+//! assert_eq!(run()?.executed, 0, "nothing changed");
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod artifact;
 mod axes;

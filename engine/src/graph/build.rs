@@ -30,6 +30,29 @@ type Point = BTreeMap<usize, usize>;
 impl Graph {
     /// Expands the stages of `manifest` into instances.
     ///
+    /// ```
+    /// use nerpipe_engine::{Graph, Manifest, Registry, command::Command};
+    ///
+    /// let registry = Registry::default().with(Command);
+    /// let build = |text: &str| {
+    ///     let manifest = Manifest::parse("m.yaml", text, ".".as_ref(), &[], &registry)?;
+    ///     Graph::build(&manifest, &registry)
+    /// };
+    /// let graph = build("name: m\nsweep: {axes: {n: [1, 2]}}\nstages: {s: {kind: command, with: {run: 'seq ${n}'}}}").unwrap();
+    /// assert_eq!(graph.instances[1].name(), "s@n=2");
+    /// assert_eq!(graph.instances[1].resolved.settings["run"], "seq 2");
+    ///
+    /// let mistakes = build("name: m\nstages:\n  s: {kind: comand}\n  t: {kind: command, with: {rnu: x}}").unwrap_err();
+    /// let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    /// assert_eq!(
+    ///     told,
+    ///     [
+    ///         "m.yaml:3:13: unknown kind `comand`; did you mean `command`?",
+    ///         "m.yaml:4:29: `command` has no setting `rnu`; did you mean `run`?",
+    ///     ]
+    /// );
+    /// ```
+    ///
     /// # Errors
     /// Everything that is wrong with the manifest: what was found when it was read, and what only this finds: settings
     /// that a kind refuses, parts that an input does not offer, wrong or colliding publish targets, axes that no stage

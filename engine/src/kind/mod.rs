@@ -19,6 +19,71 @@ use crate::context::Context;
 pub use settings::{SettingError, parse_settings};
 
 /// A kind of stage, such as `load` or `train`.
+///
+/// ```
+/// use nerpipe_engine::kind::{Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight, parse_settings};
+/// use nerpipe_engine::{Context, testing::Bench};
+/// use serde_json::{Value, json};
+///
+/// /// Keeps the first lines of a text.
+/// struct Head;
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Settings {
+///     file: String,
+///     #[serde(default = "ten")]
+///     lines: usize,
+/// }
+///
+/// fn ten() -> usize {
+///     10
+/// }
+///
+/// impl Kind for Head {
+///     fn name(&self) -> &'static str {
+///         "head"
+///     }
+///     fn version(&self) -> u32 {
+///         1
+///     }
+///     fn about(&self) -> &'static str {
+///         "keeps the first lines of a text"
+///     }
+///     fn weight(&self) -> Weight {
+///         Weight::Light
+///     }
+///     fn fields(&self) -> &'static [Field] {
+///         const { &[Field::input("file"), Field::counted("lines")] }
+///     }
+///     fn ports(&self) -> &'static [Port] {
+///         &[]
+///     }
+///     fn produces(&self) -> &'static str {
+///         "text"
+///     }
+///     fn resolve(&self, settings: &Value, _inputs: &InputParts) -> Result<Resolved, SettingError> {
+///         let settings: Settings = parse_settings(settings)?;
+///         if settings.lines == 0 {
+///             return Err(SettingError::new("lines", "`lines` is 0").help("keep one at least"));
+///         }
+///         Ok(Resolved::new(&settings)?.makes(["text"]))
+///     }
+///     fn run(&self, ctx: &Context) -> Result<(), StageError> {
+///         let settings: Settings = ctx.settings()?;
+///         let failed = |error: std::io::Error| StageError::new(error.to_string());
+///         let text = std::fs::read_to_string(&ctx.files("file")[0].path).map_err(failed)?;
+///         let kept: Vec<&str> = text.lines().take(settings.lines).collect();
+///         std::fs::write(ctx.out("text")?, kept.join("\n")).map_err(failed)
+///     }
+/// }
+///
+/// let bench = Bench::new();
+/// bench.write("a.txt", "one\ntwo\nthree\n");
+/// let made = bench.run(&Head, json!({"file": "a.txt", "lines": 2})).unwrap();
+/// assert_eq!(made.text("text"), "one\ntwo");
+/// assert_eq!(bench.run(&Head, json!({"file": "a.txt", "lines": 0})).unwrap_err().message, "lines: `lines` is 0");
+/// ```
 pub trait Kind: Send + Sync {
     /// The word after `kind:` in a manifest.
     fn name(&self) -> &'static str;
@@ -297,6 +362,14 @@ pub struct Collected {
 }
 
 /// The kinds that a manifest can name.
+///
+/// ```
+/// use nerpipe_engine::{Registry, command::Command};
+///
+/// let registry = Registry::default().with(Command);
+/// assert_eq!(registry.names().collect::<Vec<_>>(), ["command"]);
+/// assert_eq!(registry.get("command").unwrap().about(), "runs a command of yours");
+/// ```
 #[derive(Default)]
 pub struct Registry {
     kinds: BTreeMap<&'static str, Box<dyn Kind>>,
