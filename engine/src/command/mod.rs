@@ -328,7 +328,10 @@ mod tests {
             let parts = parts.iter().map(|part| (*part).to_owned()).collect();
             ((*port).to_owned(), parts)
         });
-        let inputs = InputParts { ports: ports.collect(), ..InputParts::default() };
+        let inputs = InputParts {
+            ports: ports.collect(),
+            ..InputParts::default()
+        };
         Command
             .resolve(&settings, &inputs)
             .map_err(|error| (error.path, error.message))
