@@ -1,5 +1,5 @@
-//! wgpu against the CPU: the same trainings of the golden fixtures' tiny BERT, from the same start values, with the same batches.
-//! Needs a Vulkan device; a software one will do.
+//! wgpu and CUDA against the CPU: the same trainings of the golden fixtures' tiny BERT, from the same start values, with the
+//! same batches. Needs such a device; for wgpu a software one will do.
 
 use std::path::{Path, PathBuf};
 
@@ -51,8 +51,19 @@ fn losses(model: &Made) -> Vec<f64> {
     steps.filter_map(|line| line["loss"].as_f64()).collect()
 }
 
+#[cfg(feature = "wgpu")]
 #[test]
-fn gpu_trainings_agree_with_the_cpu() {
+fn gpu_trainings_with_wgpu_agree_with_the_cpu() {
+    trainings_agree_with_the_cpu("wgpu");
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn gpu_trainings_with_cuda_agree_with_the_cpu() {
+    trainings_agree_with_the_cpu("cuda:0");
+}
+
+fn trainings_agree_with_the_cpu(device: &str) {
     for (architecture, loss) in [
         ("bi_encoder", "bce"),
         ("bi_encoder", "contrastive"),
@@ -75,13 +86,13 @@ fn gpu_trainings_agree_with_the_cpu() {
             let weights = read_tensors(model.path("model.safetensors")).expect("weights");
             (losses(&model), weights)
         };
-        let ((cpu_losses, cpu), (gpu_losses, gpu)) = (train("cpu"), train("wgpu"));
+        let ((cpu_losses, cpu), (gpu_losses, gpu)) = (train("cpu"), train(device));
         assert_eq!((cpu_losses.len(), gpu_losses.len()), (4, 4));
         for (step, (cpu, gpu)) in cpu_losses.iter().zip(&gpu_losses).enumerate() {
             let gap = (cpu - gpu).abs() / cpu.abs();
             assert!(
                 gap < TOLERANCE,
-                "{architecture} {loss}, step {step}: {cpu} on the CPU, {gpu} on wgpu"
+                "{architecture} {loss}, step {step}: {cpu} on the CPU, {gpu} on {device}"
             );
         }
         let mut worst = (0f64, String::new());
@@ -95,7 +106,7 @@ fn gpu_trainings_agree_with_the_cpu() {
             }
         }
         println!(
-            "{architecture} {loss}: losses {gpu_losses:?}, largest gap of a weight {:.1e} ({})",
+            "{device}, {architecture} {loss}: losses {gpu_losses:?}, largest gap of a weight {:.1e} ({})",
             worst.0, worst.1
         );
     }

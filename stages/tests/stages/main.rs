@@ -6,7 +6,7 @@
 )]
 
 mod golden;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
 mod metrics;
 mod sample;
