@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Done,
     /// At least one instance failed.
     Failed,
+    /// At least one instance failed because the disk or another part of the machine was in the way.
+    Machine,
     /// The run was told to stop.
     Interrupted,
     /// What a job in a process of its own tells the run that started it.
@@ -31,6 +33,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
+            Exit::Machine => 4,
             Exit::Interrupted => 130,
             Exit::Child(code) => code,
         })

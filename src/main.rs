@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod exit;
 mod interrupt;
+mod machine;
 mod render;
 mod terminal;
 

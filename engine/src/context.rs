@@ -64,7 +64,7 @@ use crate::digest::Digest;
 use crate::event::{Message, Progress};
 use crate::files::{self, Durability, FileError, Links};
 use crate::fingerprint::StepDocument;
-use crate::job::{Finished, Job, JobInput};
+use crate::job::{Finished, Job, JobInput, timed_out};
 use crate::kind::{Collected, StageError};
 
 /// Progress is told at most this often; more would only keep a pipe and a terminal busy.
@@ -443,15 +443,23 @@ impl Context {
         &self.job.device
     }
 
-    /// Fails with a cancelled [`StageError`] if the run was told to stop; call it once per training step.
+    /// The numbers of the accelerators that are this instance's own; none if the run hands none out.
+    pub fn devices(&self) -> Option<&[u32]> {
+        self.job.devices.as_deref()
+    }
+
+    /// Fails with a cancelled [`StageError`] if the run was told to stop, or if the time is up; call it once per training step.
     ///
     /// # Errors
-    /// Only that one.
+    /// Only these.
     pub fn check_cancelled(&self) -> Result<(), StageError> {
         if self.cancel.load(Ordering::Relaxed) {
-            Err(StageError::cancelled())
-        } else {
-            Ok(())
+            return Err(StageError::cancelled());
+        }
+        match self.job.timeout {
+            // A process of its own is told from outside.
+            Some(timeout) if !self.own_process && self.started.elapsed() > timeout => Err(timed_out(timeout)),
+            _ => Ok(()),
         }
     }
 

@@ -52,6 +52,17 @@ pub enum Event {
         #[serde(flatten)]
         position: Position,
     },
+    /// The process of an instance died, and it is tried again.
+    InstanceRetried {
+        /// The instance.
+        instance: String,
+        /// Which attempt begins, counted from 1.
+        attempt: u32,
+        /// How many there may be.
+        attempts: u32,
+        /// Why the one before failed.
+        message: String,
+    },
     /// An instance executed and its record is written.
     InstanceFinished {
         /// The instance.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::kind::StageError;
+use crate::kind::{ErrorClass, StageError};
 
 /// A file operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,12 @@ impl FileError {
 
 impl From<FileError> for StageError {
     fn from(error: FileError) -> Self {
-        Self::new(error.to_string())
+        let full = matches!(
+            error.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+        );
+        let class = if full { ErrorClass::Machine } else { ErrorClass::Wrong };
+        Self::new(error.to_string()).of(class)
     }
 }
 

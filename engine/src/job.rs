@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -23,8 +24,9 @@ use crate::cache::{Cache, StepCounts};
 use crate::context::{Context, InputFile, Sink};
 use crate::event::Message;
 use crate::files::{self, Durability, FileError};
-use crate::kind::{Collected, Registry, StageError};
-use crate::process;
+use crate::kind::{Collected, ErrorClass, Registry, StageError};
+use crate::process::{self, Signal};
+use crate::resources::in_words;
 
 /// Everything one execution of an instance depends on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,6 +55,10 @@ pub struct Job {
     pub threads: usize,
     /// The device asked for.
     pub device: String,
+    /// The numbers of the accelerators that are this execution's own; none if the run hands none out.
+    pub devices: Option<Vec<u32>>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
     /// Whether cached steps are executed again.
     pub force: bool,
 }
@@ -158,22 +164,60 @@ fn to_stdout() -> Sink {
     })
 }
 
-/// The running children of a run, so that all can be told to stop.
+/// How long a child that is told to stop because its time is up may take to do so.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The running children of a run, so that they can be told to stop.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
-    pids: Mutex<Vec<u32>>,
+    running: Mutex<Vec<Child>>,
+}
+
+/// A child that is not reaped yet: its process id is its own while it is on the list.
+#[derive(Debug)]
+struct Child {
+    pid: u32,
+    ends: Option<Instant>,
+    told: bool,
 }
 
 impl Children {
     /// Tells every child to stop.
     pub(crate) fn terminate(&self) {
-        for pid in self.lock().iter() {
-            process::terminate(*pid);
+        for child in self.lock().iter() {
+            process::terminate(child.pid);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
-        self.pids.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells every child whose time is up to stop, and ends those that do not, with all they started.
+    pub(crate) fn end_overdue(&self) {
+        let now = Instant::now();
+        for child in self.lock().iter_mut() {
+            match child.ends {
+                Some(ends) if now >= ends + GRACE => process::signal_group(child.pid, Signal::Kill),
+                Some(ends) if now >= ends => {
+                    child.told = true;
+                    process::terminate(child.pid);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add(&self, pid: u32, ends: Option<Instant>) {
+        let told = false;
+        self.lock().push(Child { pid, ends, told });
+    }
+
+    /// Takes a child off the list; whether its time was up.
+    fn remove(&self, pid: u32) -> bool {
+        let mut running = self.lock();
+        let at = running.iter().position(|child| child.pid == pid);
+        at.is_some_and(|at| running.swap_remove(at).told)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Child>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -212,10 +256,13 @@ fn spawn_and_wait(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(errors);
+    if let Some(devices) = &job.devices {
+        command.env(DEVICES, device_list(devices));
+    }
     process::tie_to_parent(&mut command);
     let mut child = command.spawn().map_err(FileError::of("start", program))?;
     let pid = child.id();
-    children.lock().push(pid);
+    children.add(pid, job.timeout.map(|timeout| Instant::now() + timeout));
     if cancel.load(Ordering::Relaxed) {
         process::terminate(pid);
     }
@@ -224,11 +271,17 @@ fn spawn_and_wait(
     }
     // Not reaped yet: the process id stays the child's own until it is off the list.
     process::wait_without_reaping(pid).map_err(FileError::of("wait for", program))?;
-    children.lock().retain(|other| *other != pid);
+    let overdue = children.remove(pid);
     let ended = process::reap(pid).map_err(FileError::of("wait for", program))?;
-    let outcome = match files::read_if_exists(&job.staging.join(OUTCOME))? {
+    let outcome: Option<Outcome> = match files::read_if_exists(&job.staging.join(OUTCOME))? {
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|error| StageError::new(format!("the outcome of the process cannot be read: {error}")))?,
+        None => None,
+    };
+    let outcome = match outcome {
+        Some(Ok(finished)) => Ok(finished),
+        Some(Err(_)) | None if overdue => Err(timed_out(job.timeout.unwrap_or_default())),
+        Some(Err(error)) => Err(error),
         None if cancel.load(Ordering::Relaxed) => Err(StageError::cancelled()),
         None => Err(death(&ended.how, log)),
     };
@@ -250,6 +303,22 @@ fn forward(stdout: impl std::io::Read, log: &Path, sink: &Sink) {
     }
 }
 
+/// The variable that tells CUDA programs which devices there are.
+pub(crate) const DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+
+/// Device numbers as that variable takes them.
+pub(crate) fn device_list(devices: &[u32]) -> String {
+    let numbers: Vec<String> = devices.iter().map(u32::to_string).collect();
+    numbers.join(",")
+}
+
+/// The stage took longer than it may.
+pub(crate) fn timed_out(after: Duration) -> StageError {
+    StageError::new(format!("timed out after {}", in_words(after)))
+        .help("raise `timeout` in the stage's `resources`, or `--timeout`")
+        .of(ErrorClass::TimedOut)
+}
+
 /// How many lines of a dead child's log are shown with the error.
 const LAST_LINES: usize = 5;
 
@@ -267,7 +336,7 @@ fn death(how: &str, log: &Path) -> StageError {
     if !last.is_empty() {
         message.push_str(&format!("; the log ends with:\n  {}", last.join("\n  ")));
     }
-    let error = StageError::new(message);
+    let error = StageError::new(message).of(ErrorClass::Died);
     if how.contains("signal 9") {
         return error.help("the system may have run out of memory: fewer `--jobs`, or a smaller batch");
     }

@@ -79,6 +79,7 @@ pub mod manifest;
 pub mod plan;
 mod process;
 mod publish;
+pub mod resources;
 pub mod run;
 mod source;
 mod suggest;
@@ -99,8 +100,10 @@ pub use fingerprint::{Document, Fingerprint};
 pub use graph::{Graph, Instance, Publish, SelectError, Wire};
 pub use judge::Reason;
 pub use kind::{
-    Collected, Field, FieldClass, InputParts, Kind, Port, Registry, Resolved, SettingError, StageError, Weight,
+    Collected, ErrorClass, Field, FieldClass, InputParts, Kind, Port, Registry, Resolved, SettingError, StageError,
+    Weight,
 };
 pub use manifest::Manifest;
 pub use plan::{Plan, Planned, Shown, Status, plan, show};
+pub use resources::Resources;
 pub use run::{InstanceSummary, Outcome, RunOptions, Summary, run};

@@ -43,7 +43,9 @@ use serde_json::Value;
 use crate::artifact::{Artifact, Input, is_among};
 use crate::cache::{Cache, StepCounts};
 use crate::context::{Context, InputFile};
+use crate::digest::Digest;
 use crate::event::Message;
+use crate::files;
 use crate::inputs::{InputFiles, Names};
 use crate::job::{Job, JobInput};
 use crate::kind::{Collected, InputParts, Kind, StageError};
@@ -155,9 +157,11 @@ impl Bench {
         let messages = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&messages);
         let sink = Arc::new(move |message| told.lock().expect("messages").push(message));
+        let unfinished = job.unfinished.clone();
         let context = Context::new(job, self.cache.clone(), sink, Arc::clone(&self.cancel), false);
         kind.run(&context)?;
         let finished = context.finish()?;
+        files::remove_folder(&unfinished)?;
         let input = finished.artifact.open(None, |digest| self.cache.objects().path(digest));
         let messages = messages.lock().expect("messages").clone();
         Ok(Made {
@@ -193,28 +197,38 @@ impl Bench {
         let resolved = kind.resolve(settings, &offered).map_err(|error| StageError {
             message: format!("{}: {error}", error.path),
             help: error.help,
-            cancelled: false,
+            class: crate::kind::ErrorClass::Wrong,
         })?;
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let staging = self.cache.folder("staging").join(format!("bench-{run}"));
         fs::create_dir_all(&staging).expect("a staging folder");
+        let files = self.files(kind, &resolved.settings)?;
+        let inputs: BTreeMap<String, JobInput> = resolved
+            .reads
+            .iter()
+            .filter_map(|(port, parts)| self.opened(port, parts))
+            .collect();
+        let same = serde_json::to_vec(&(kind.name(), &resolved.settings, &inputs, &files)).expect("JSON");
+        let unfinished = self
+            .folder
+            .path()
+            .join("unfinished")
+            .join(Digest::of(&same).to_string());
         Ok(Job {
             instance: kind.name().to_owned(),
             kind: kind.name().to_owned(),
-            files: self.files(kind, &resolved.settings)?,
+            files,
             settings: resolved.settings,
-            inputs: resolved
-                .reads
-                .iter()
-                .filter_map(|(port, parts)| self.opened(port, parts))
-                .collect(),
+            inputs,
             parts: resolved.parts,
             staging,
-            unfinished: self.folder.path().join("unfinished"),
+            unfinished,
             log: self.folder.path().join(format!("{run}.log")),
             cache: self.cache.root().to_owned(),
             threads: self.threads,
             device: self.device.clone(),
+            devices: None,
+            timeout: None,
             force: false,
         })
     }

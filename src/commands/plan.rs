@@ -20,6 +20,11 @@ pub(crate) struct PlanArgs {
 /// Plans the manifest.
 pub(crate) fn plan(args: &PlanArgs, terminal: &Terminal) -> Result<Exit, Error> {
     let session = Session::open(&args.pipeline)?;
+    show(&session, args.json, terminal)
+}
+
+/// Shows what a run would do.
+pub(super) fn show(session: &Session, json: bool, terminal: &Terminal) -> Result<Exit, Error> {
     let plan = nerpipe_engine::plan(
         &session.graph,
         &session.registry,
@@ -31,7 +36,7 @@ pub(crate) fn plan(args: &PlanArgs, terminal: &Terminal) -> Result<Exit, Error> 
         message: error.message,
         help: error.help,
     })?;
-    if args.json {
+    if json {
         terminal.out(&super::json(&plan)?);
     } else {
         terminal.out(&render::plan::render(&plan, terminal.out));

@@ -2,18 +2,19 @@
 
 use std::num::NonZero;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use clap::Args;
-use nerpipe_engine::{RunOptions, Summary};
+use nerpipe_engine::{ErrorClass, RunOptions, Summary};
 use nerpipe_stages::device::DeviceChoice;
 
 use super::Session;
 use crate::cli::{Pipeline, positive};
 use crate::exit::{Error, Exit};
-use crate::interrupt;
 use crate::render::run::Watcher;
 use crate::render::summary;
 use crate::terminal::Terminal;
+use crate::{interrupt, machine};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -28,6 +29,33 @@ pub(crate) struct RunArgs {
     /// Where models train and predict: auto, cpu, wgpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
+    /// The accelerators, one instance each: how many, or their numbers [default: all instances use --device]
+    ///
+    /// `--devices 2` hands out the first two, `--devices 0,3` these. A number that is given twice has two instances at a time.
+    /// How many devices an instance needs is said by its kind, or by `resources` of its stage.
+    #[arg(long, value_name = "N|N,N…", value_parser = devices)]
+    pub(crate) devices: Option<Devices>,
+    /// How much memory the instances share, such as 12G [default: what is available]
+    ///
+    /// What an instance needs is known from earlier runs of its stage, or from `resources` of the stage; as many run side by
+    /// side as fit.
+    #[arg(long, value_name = "SIZE", value_parser = nerpipe_engine::resources::memory)]
+    pub(crate) memory: Option<u64>,
+    /// Execute everything, even if the cache has it; what comes out is cached as ever
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Show what would run and why, as `plan` does; run nothing
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) dry_run: bool,
+    /// Start nothing new after the first failure [default: only what depends on it is left out]
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// How often an instance whose process dies is tried again [default: 0, or what `resources` of its stage say]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) retries: u32,
+    /// How long an instance may run, such as 90s, 30m or 2h [default: as long as it takes]
+    #[arg(long, value_name = "TIME", value_parser = nerpipe_engine::resources::duration)]
+    pub(crate) timeout: Option<Duration>,
     /// Replace published files that were changed by hand since
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -37,6 +65,48 @@ pub(crate) struct RunArgs {
     /// Say nothing but warnings, errors and the report
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// The numbers of the devices that are handed out.
+#[derive(Clone, Debug)]
+pub(crate) struct Devices(Vec<u32>);
+
+/// `2` is the first two, `0,3` are these.
+fn devices(text: &str) -> Result<Devices, String> {
+    let wrong = || "give how many there are, such as 2, or their numbers, such as 0,3".to_owned();
+    let number = |text: &str| text.trim().parse::<u32>().map_err(|_| wrong());
+    let numbers = match text.split_once(',') {
+        Some(_) => text
+            .trim_end_matches(',')
+            .split(',')
+            .map(number)
+            .collect::<Result<_, _>>()?,
+        None => match number(text)? {
+            0 => return Err(wrong()),
+            count => (0..count.min(MOST_DEVICES)).collect(),
+        },
+    };
+    Ok(Devices(numbers))
+}
+
+/// No machine has more.
+const MOST_DEVICES: u32 = 1024;
+
+/// The devices to hand out; only CUDA's have numbers that a process can be shut in with.
+fn numbers(args: &RunArgs) -> Result<Vec<u32>, Error> {
+    let Some(Devices(numbers)) = &args.devices else {
+        return Ok(Vec::new());
+    };
+    match args.device {
+        DeviceChoice::Auto | DeviceChoice::Cuda(_) => Ok(numbers.clone()),
+        DeviceChoice::Cpu | DeviceChoice::Wgpu => {
+            let message = format!(
+                "`--devices` hands out CUDA devices, but `--device {}` is asked for",
+                args.device
+            );
+            Err(Error::usage(message, Some("leave one of them out".to_owned())))
+        }
+    }
 }
 
 /// The part of a report's artifact that is made for a terminal.
@@ -53,6 +123,9 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
             terminal.out(&event.to_string());
         }
     })?;
+    if args.dry_run {
+        return super::plan::show(&session, args.json, terminal);
+    }
     let threads = args
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
@@ -66,10 +139,19 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
                 "cannot find the program's own file, to start it for single instances: {error}"
             ))
         })?),
+        memory: args.memory.or_else(machine::available_memory),
+        devices: numbers(args)?,
+        force: args.force,
+        fail_fast: args.fail_fast,
+        retries: args.retries,
+        timeout: args.timeout,
         overwrite: args.overwrite,
         cancel: cancel.clone(),
         ..RunOptions::default()
     };
+    options
+        .check(&session.graph)
+        .map_err(|error| Error::usage(error.message, error.help))?;
     let mut watcher = Watcher::new(terminal, args.json, args.quiet);
     let ended = nerpipe_engine::run(
         &session.graph,
@@ -90,8 +172,15 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
     Ok(match ended.is_success() {
         true => Exit::Done,
         false if cancel.load(Ordering::SeqCst) => Exit::Interrupted,
+        false if is_machines_fault(&ended) => Exit::Machine,
         false => Exit::Failed,
     })
+}
+
+/// Whether an instance failed because the machine was in the way, such as a full disk.
+fn is_machines_fault(ended: &Summary) -> bool {
+    let errors = ended.instances.iter().filter_map(|instance| instance.error.as_ref());
+    errors.into_iter().any(|error| error.class == ErrorClass::Machine)
 }
 
 /// The summary for people, and the tables of reports. Warnings and failures were told when they happened, so with `quiet`

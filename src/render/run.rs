@@ -87,6 +87,17 @@ impl<'a> Watcher<'a> {
             }
             return Some(line);
         }
+        if let Event::InstanceRetried {
+            instance,
+            attempt,
+            attempts,
+            message,
+        } = event
+        {
+            let again = paint.dim(&format!("(attempt {attempt} of {attempts})"));
+            let verb = verb("again", &|text| paint.yellow(text));
+            return Some(format!("{verb} {instance} {again}: {message}"));
+        }
         if self.quiet || self.json {
             return None;
         }

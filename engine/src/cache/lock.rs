@@ -266,7 +266,7 @@ mod tests {
         let error = cache
             .lock("work", &cancel, || cancel.store(true, Ordering::Relaxed))
             .unwrap_err();
-        assert!(error.cancelled);
+        assert!(error.is_cancelled());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::artifact::{Artifact, ArtifactFile};
 use crate::digest::Digest;
 use crate::files::{self, Durability, FileError};
 use crate::fingerprint::{Document, Fingerprint, StepDocument};
+use crate::resources::Resources;
 
 /// What the cache knows of one finished instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub struct Record {
     pub peak_memory: Option<u64>,
     /// The device that was asked for.
     pub device: String,
+    /// What was said of its needs; none of it counts.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
     /// The class of machine it ran on: across classes, floats may differ in their last bits.
     pub machine: String,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::files::{self, FileError};
-use crate::kind::StageError;
+use crate::kind::{ErrorClass, StageError};
 use crate::process::{self, Signal};
 
 /// The pauses between looks whether it has ended: short at first, so that a short command is no slower for it.
@@ -75,7 +75,7 @@ fn failed(how: String, ctx: &Context, begin: u64) -> StageError {
     } else {
         message.push_str(&format!("; it printed last:\n  {}", last.join("\n  ")));
     }
-    StageError::new(message)
+    StageError::new(message).of(ErrorClass::Died)
 }
 
 fn last_lines(ctx: &Context, begin: u64) -> std::io::Result<Vec<String>> {

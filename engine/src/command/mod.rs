@@ -30,6 +30,7 @@ use serde_json::{Map, Value};
 use crate::artifact::EVERY_PART;
 use crate::context::Context;
 use crate::environment;
+use crate::job::{DEVICES, device_list};
 use crate::kind::{Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight, parse_settings};
 use place::Place;
 
@@ -40,7 +41,7 @@ const TYPE: &str = "files";
 const PASSED: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
 
 /// Variables that no port may be called after, besides those that are passed.
-const OWN: [&str; 4] = ["OUT", "LANG", "NERPIPE_THREADS", "NERPIPE_DEVICE"];
+const OWN: [&str; 5] = ["OUT", "LANG", "NERPIPE_THREADS", "NERPIPE_DEVICE", DEVICES];
 
 /// The kind `command`; see the module's text.
 pub struct Command;
@@ -220,6 +221,9 @@ impl Command {
         environment.insert("OUT".into(), place.out.clone().into());
         environment.insert("NERPIPE_THREADS".into(), ctx.threads().to_string().into());
         environment.insert("NERPIPE_DEVICE".into(), ctx.device().into());
+        if let Some(devices) = ctx.devices() {
+            environment.insert(DEVICES.into(), device_list(devices).into());
+        }
         for (port, folder) in &place.inputs {
             environment.insert(variable(port).into(), folder.into());
         }

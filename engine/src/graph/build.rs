@@ -615,6 +615,7 @@ impl<'a> Builder<'a> {
             wires,
             files,
             publish: targets,
+            resources: self.manifest.stages[name].resources.or(kind.resources()),
         }
     }
 

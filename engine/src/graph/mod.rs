@@ -15,6 +15,7 @@ use indexmap::IndexMap;
 pub(crate) use build::input_files;
 
 use crate::kind::Resolved;
+use crate::resources::Resources;
 
 pub use select::SelectError;
 
@@ -44,6 +45,8 @@ pub struct Instance {
     pub files: BTreeMap<String, Vec<String>>,
     /// What to copy out of the artifact, and where to.
     pub publish: Vec<Publish>,
+    /// What it needs while it runs.
+    pub resources: Resources,
 }
 
 impl Instance {

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::artifact::EVERY_PART;
 use crate::artifact::Input;
 use crate::context::Context;
+use crate::resources::Resources;
 
 pub use settings::{SettingError, parse_settings};
 
@@ -96,6 +97,11 @@ pub trait Kind: Send + Sync {
 
     /// Whether an instance runs inside the program or as a child process of its own.
     fn weight(&self) -> Weight;
+
+    /// What an instance needs while it runs, where its stage does not say otherwise.
+    fn resources(&self) -> Resources {
+        Resources::default()
+    }
 
     /// Every setting of this kind and what becomes of it. A key that is not here is refused before [`Kind::resolve`].
     fn fields(&self) -> &'static [Field];
@@ -312,8 +318,26 @@ pub struct StageError {
     pub message: String,
     /// What the user can do.
     pub help: Option<String>,
-    /// Whether the stage stopped because it was told to, not because something is wrong.
-    pub cancelled: bool,
+    /// What it says of the stage.
+    #[serde(default)]
+    pub class: ErrorClass,
+}
+
+/// What an error says of the stage that stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// Something is wrong with it, and would be again.
+    #[default]
+    Wrong,
+    /// It was told to stop.
+    Cancelled,
+    /// It took longer than it may.
+    TimedOut,
+    /// Its process, or one that it started, died: it may well succeed the next time.
+    Died,
+    /// The machine is in the way, such as a full disk.
+    Machine,
 }
 
 impl StageError {
@@ -322,7 +346,7 @@ impl StageError {
         Self {
             message: message.into(),
             help: None,
-            cancelled: false,
+            class: ErrorClass::Wrong,
         }
     }
 
@@ -331,8 +355,20 @@ impl StageError {
         Self {
             message: "stopped before it was done".to_owned(),
             help: None,
-            cancelled: true,
+            class: ErrorClass::Cancelled,
         }
+    }
+
+    /// Says that this is of another class than [`ErrorClass::Wrong`].
+    #[must_use]
+    pub fn of(mut self, class: ErrorClass) -> Self {
+        self.class = class;
+        self
+    }
+
+    /// Whether the stage stopped because it was told to, not because something is wrong.
+    pub fn is_cancelled(&self) -> bool {
+        self.class == ErrorClass::Cancelled
     }
 
     /// Adds what the user can do.

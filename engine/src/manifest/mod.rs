@@ -17,6 +17,7 @@ use crate::axes::Sweep;
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::interpolate::resolve_vars;
 use crate::kind::Registry;
+use crate::resources::Resources;
 use crate::source::{Source, ValuePath, split_setting_path};
 use crate::suggest::did_you_mean;
 use reader::{Reader, given, kind_of};
@@ -47,6 +48,7 @@ pub(crate) struct Stage {
     pub(crate) inputs: IndexMap<String, Connection>,
     pub(crate) with: Map<String, Value>,
     pub(crate) publish: Vec<PublishEntry>,
+    pub(crate) resources: Resources,
 }
 
 /// What an input is connected to.
@@ -229,7 +231,7 @@ impl Manifest {
                                 Some(help),
                             );
                         }
-                        if let Some(stage) = read_stage(value, &stages_path.child(name), &mut reader) {
+                        if let Some(stage) = read_stage(value, &stages_path.child(name), &vars, &mut reader) {
                             stages.insert(name.clone(), stage);
                         }
                     }
@@ -258,9 +260,14 @@ impl Manifest {
 }
 
 /// Reads one stage; what is wrong with a part of it is reported and left out.
-fn read_stage(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> Option<Stage> {
+fn read_stage(value: &Value, path: &ValuePath, vars: &Map<String, Value>, reader: &mut Reader<'_>) -> Option<Stage> {
     let map = reader.map(value, path, "a stage")?;
-    reader.keys(map, path, &["kind", "inputs", "with", "publish"], "a stage");
+    reader.keys(
+        map,
+        path,
+        &["kind", "inputs", "with", "resources", "publish"],
+        "a stage",
+    );
     let kind = match map.get("kind") {
         Some(kind) => reader.text(kind, &path.child("kind"), "`kind`")?.to_owned(),
         None => {
@@ -283,6 +290,10 @@ fn read_stage(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> Optio
         .and_then(|value| reader.map(value, &with_path, "`with`"))
         .cloned()
         .unwrap_or_default();
+
+    let resources = given(map, "resources").map_or_else(Resources::default, |value| {
+        Resources::read(value, &path.child("resources"), vars, reader)
+    });
 
     let publish_path = path.child("publish");
     let mut publish = Vec::new();
@@ -321,6 +332,7 @@ fn read_stage(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> Optio
         inputs,
         with,
         publish,
+        resources,
     })
 }
 

@@ -1,16 +1,20 @@
 //! Walks the graph: judge, restore or run, commit, publish, tell.
 //!
-//! [`run`] and the functions it is made of follow an instance's way: `schedule` decides what is next and what a result
-//! means for the others; `work` executes one instance and writes its record.
+//! [`run`] and what it is made of follow an instance's way: `schedule` decides what is next, and `pool` whether what it needs is
+//! free; `work` executes one instance and writes its record; `ends` says what a result means for the others.
 
+mod ends;
+mod pool;
 mod schedule;
+mod slot;
+mod summary;
 mod work;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -19,7 +23,9 @@ use crate::cache::{Cache, StepCounts};
 use crate::event::Event;
 use crate::fingerprint::Fingerprint;
 use crate::graph::Graph;
+use crate::judge::needed;
 use crate::kind::{Registry, StageError};
+use pool::Pool;
 
 /// How to run. The defaults run everything, one instance at a time, in this process.
 #[derive(Clone, Debug)]
@@ -28,8 +34,16 @@ pub struct RunOptions {
     pub jobs: usize,
     /// How many threads there are for all of them together. Never changes a result.
     pub threads: usize,
-    /// How many threads each instance gets, if not an equal share of `threads`.
-    pub threads_per_instance: Option<usize>,
+    /// How much memory there is for all of them together, in bytes. Instances that are known to need more run one after the
+    /// other.
+    pub memory: Option<u64>,
+    /// The numbers of the accelerators that are handed out, each to one instance at a time; one that is listed twice to two.
+    /// Without any, all use `device`.
+    pub devices: Vec<u32>,
+    /// How often an instance whose process dies is tried again, where its stage does not say.
+    pub retries: u32,
+    /// How long an instance may run, where its stage does not say.
+    pub timeout: Option<Duration>,
     /// The device that stages are asked to use: `auto`, `cpu`, `wgpu`, `cuda` or `cuda:N`.
     pub device: String,
     /// The program that executes heavy instances when it is started as `PROGRAM exec FILE`; it must call
@@ -52,7 +66,10 @@ impl Default for RunOptions {
         Self {
             jobs: 1,
             threads: 1,
-            threads_per_instance: None,
+            memory: None,
+            devices: Vec::new(),
+            retries: 0,
+            timeout: None,
             device: "auto".to_owned(),
             program: None,
             selected: None,
@@ -65,10 +82,24 @@ impl Default for RunOptions {
 }
 
 impl RunOptions {
-    fn threads_for_each(&self) -> usize {
-        self.threads_per_instance
-            .unwrap_or(self.threads / self.jobs.max(1))
-            .max(1)
+    /// Whether every instance of `graph` can have as many devices as its stage asks for.
+    ///
+    /// # Errors
+    /// The first one that cannot.
+    pub fn check(&self, graph: &Graph) -> Result<(), StageError> {
+        let needed = needed(graph, self.selected.as_deref());
+        let Some(most) = Pool::new(self).devices() else {
+            return Ok(());
+        };
+        for (instance, _) in graph.instances.iter().zip(needed).filter(|(_, needed)| *needed) {
+            let asked = instance.resources.devices.unwrap_or(0);
+            if asked > most {
+                let message = format!("`{}` needs {asked} devices, and the run has {most}", instance.name());
+                return Err(StageError::new(message)
+                    .help("name more with `--devices`, or lower `devices` in the stage's `resources`"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -171,6 +202,7 @@ pub fn run(
     observer: &mut dyn FnMut(Event),
 ) -> Result<Summary, StageError> {
     let started = Instant::now();
+    options.check(graph)?;
     let mut summary = schedule::walk(graph, registry, cache, project, options, observer)?;
     summary.seconds = started.elapsed().as_secs_f64();
     observer(Event::Finished {

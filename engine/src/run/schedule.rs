@@ -1,30 +1,26 @@
-//! Which instance is next, and what an end means for the others.
+//! Which instance is next.
 //!
 //! One thread decides everything; workers only execute. An instance is judged once all it reads from is known. A fresh one is
 //! done at once and costs no worker; equal fingerprints run once; a failure stops its descendants only.
-//!
-//! Bytes can be missing where a record is fresh. They are made again when a worker or a publish target asks for them: the
-//! one who asks waits, the producer runs, and if it makes something else than its record said, everything that was judged
-//! by the old digests is judged again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, Scope};
 use std::time::Duration;
 
+use super::pool::{Need, Pool, Share};
+use super::slot::{Slot, State};
 use super::work::{Ended, Task, Told, Workshop};
-use super::{InstanceSummary, Outcome, RunOptions, Summary};
-use crate::cache::{Cache, Record, StepCounts};
+use super::{Outcome, RunOptions, Summary};
+use crate::cache::{Cache, StepCounts};
 use crate::event::{Event, Message};
-use crate::files::FileError;
 use crate::graph::Graph;
 use crate::job::Children;
-use crate::judge::{Judge, Key, Made, Reason, Verdict, needed, upstream};
-use crate::kind::{Registry, StageError};
-use crate::publish::{PublishError, Publisher};
+use crate::judge::{Judge, Reason, Verdict, needed, upstream};
+use crate::kind::{Registry, StageError, Weight};
+use crate::publish::Publisher;
 
 /// How often a run looks whether it was told to stop.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -32,103 +28,33 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// The stack of a worker: as much as a main thread has.
 const STACK: usize = 8 * 1024 * 1024;
 
-/// How often bytes of one instance are made again before the disk is blamed.
-const MOST_REMAKES: u32 = 3;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Not part of this run.
-    Unneeded,
-    /// Something it reads from is not known, or its bytes are being made again, or an equal instance runs.
-    Waiting,
-    /// To be judged.
-    Ready,
-    /// To be executed when a worker is free.
-    Runnable,
-    Running,
-    Done,
-    Failed,
-    Blocked,
-}
-
-/// Everything the run knows of one instance.
-struct Slot {
-    state: State,
-    /// How many instances it waits for.
-    waiting_for: usize,
-    /// Those that read from it, each once.
-    readers: Vec<usize>,
-    /// Those that wait for its bytes to be made again.
-    askers: Vec<usize>,
-    /// Those with the same fingerprint that it stands for.
-    sharers: Vec<usize>,
-    /// The one that stands for it.
-    shares: Option<usize>,
-    key: Option<Arc<Key>>,
-    made: Option<Arc<Made>>,
-    record: Option<Arc<Record>>,
-    /// Why it runs, once it is to.
-    reason: Option<Reason>,
-    /// Its bytes are needed: a fresh record is not enough.
-    bytes_needed_by: Option<String>,
-    /// What it reads changed while it ran.
-    judge_again: bool,
-    attempts: u32,
-    outcome: Option<Outcome>,
-    error: Option<StageError>,
-    blocked_by: Option<usize>,
-    warnings: Vec<String>,
-    published: Vec<PathBuf>,
-}
-
-impl Slot {
-    fn new(needed: bool) -> Self {
-        Self {
-            state: if needed { State::Waiting } else { State::Unneeded },
-            waiting_for: 0,
-            readers: Vec::new(),
-            askers: Vec::new(),
-            sharers: Vec::new(),
-            shares: None,
-            key: None,
-            made: None,
-            record: None,
-            reason: None,
-            bytes_needed_by: None,
-            judge_again: false,
-            attempts: 0,
-            outcome: None,
-            error: None,
-            blocked_by: None,
-            warnings: Vec::new(),
-            published: Vec::new(),
-        }
-    }
-}
-
 /// What workers send.
 enum Report {
     Told(usize, Told),
     Ended(usize, Ended),
 }
 
-struct Scheduler<'a> {
-    graph: &'a Graph,
-    cache: &'a Cache,
-    options: &'a RunOptions,
-    publisher: Publisher<'a>,
-    judge: Judge<'a>,
-    observer: &'a mut dyn FnMut(Event),
-    names: Vec<String>,
-    slots: Vec<Slot>,
-    ready: BTreeSet<usize>,
-    runnable: BTreeSet<usize>,
-    running: usize,
-    forced: Vec<bool>,
+/// What decides, and all it knows.
+pub(super) struct Scheduler<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) cache: &'a Cache,
+    pub(super) options: &'a RunOptions,
+    pub(super) publisher: Publisher<'a>,
+    pub(super) judge: Judge<'a>,
+    pub(super) observer: &'a mut dyn FnMut(Event),
+    pub(super) names: Vec<String>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) ready: BTreeSet<usize>,
+    pub(super) runnable: BTreeSet<usize>,
+    pub(super) pool: Pool,
+    /// Stage → the most memory that one of its instances held in this run.
+    pub(super) peaks: BTreeMap<String, u64>,
+    registry: &'a Registry,
+    pub(super) forced: Vec<bool>,
     /// Nothing new is started any more.
-    stopping: bool,
-    warnings: Vec<String>,
-    steps: BTreeMap<String, StepCounts>,
+    pub(super) stopping: bool,
+    pub(super) warnings: Vec<String>,
+    pub(super) steps: BTreeMap<String, StepCounts>,
 }
 
 /// Runs what must run; see [`super::run`].
@@ -163,7 +89,9 @@ pub(super) fn walk(
         slots: needed.into_iter().map(Slot::new).collect(),
         ready: BTreeSet::new(),
         runnable: BTreeSet::new(),
-        running: 0,
+        pool: Pool::new(options),
+        peaks: BTreeMap::new(),
+        registry,
         forced,
         stopping: false,
         warnings: Vec::new(),
@@ -217,18 +145,18 @@ impl<'a> Scheduler<'a> {
     {
         loop {
             self.stop_if_cancelled(workshop);
+            workshop.children.end_overdue();
             while !self.stopping
                 && let Some(number) = self.ready.pop_first()
             {
                 self.consider(number);
             }
             while !self.stopping
-                && self.running < self.options.jobs.max(1)
-                && let Some(number) = self.runnable.pop_first()
+                && let Some((number, share)) = self.next()
             {
-                self.start(number, scope, workshop, sender)?;
+                self.start(number, share, scope, workshop, sender)?;
             }
-            if self.running == 0 && (self.stopping || (self.ready.is_empty() && self.runnable.is_empty())) {
+            if self.pool.running() == 0 && (self.stopping || (self.ready.is_empty() && self.runnable.is_empty())) {
                 return Ok(());
             }
             match receiver.recv_timeout(BETWEEN_LOOKS) {
@@ -275,13 +203,13 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn make_ready(&mut self, number: usize) {
+    pub(super) fn make_ready(&mut self, number: usize) {
         self.slots[number].state = State::Ready;
         self.runnable.remove(&number);
         self.ready.insert(number);
     }
 
-    fn queue(&mut self, number: usize, reason: Reason) {
+    pub(super) fn queue(&mut self, number: usize, reason: Reason) {
         self.slots[number].state = State::Runnable;
         self.slots[number].reason = Some(reason);
         self.runnable.insert(number);
@@ -300,9 +228,70 @@ impl<'a> Scheduler<'a> {
         }
     }
 
+    /// The first runnable instance for which everything that it needs is free.
+    fn next(&mut self) -> Option<(usize, Share)> {
+        if self.pool.is_full() {
+            return None;
+        }
+        let candidates = self.runnable.len();
+        let mut refused: Vec<Need> = Vec::new();
+        let mut next = self.runnable.first().copied();
+        while let Some(number) = next {
+            next = self.runnable.range(number + 1..).next().copied();
+            let need = self.need(number);
+            if refused.contains(&need) {
+                continue;
+            }
+            if let Some(share) = self.pool.take(&need, candidates) {
+                self.runnable.remove(&number);
+                return Some((number, share));
+            }
+            refused.push(need);
+        }
+        None
+    }
+
+    /// What an instance needs: what its stage says; of memory otherwise what the same stage held before, and a little more.
+    fn need(&mut self, number: usize) -> Need {
+        let instance = &self.graph.instances[number];
+        let mut need = match self.slots[number].need {
+            Some(need) => need,
+            None => {
+                let resources = &instance.resources;
+                let heavy = self.registry.get(&instance.kind).map(|kind| kind.weight()) == Some(Weight::Heavy);
+                let memory = resources.memory.or_else(|| {
+                    // What cannot be read says nothing; it is judged elsewhere.
+                    let last = heavy.then(|| self.judge.last_record(instance).ok()??.peak_memory);
+                    last.flatten().map(with_margin)
+                });
+                let need = Need {
+                    threads: resources.threads,
+                    memory: memory.unwrap_or(0),
+                    devices: resources.devices.unwrap_or(0),
+                };
+                self.slots[number].need = Some(need);
+                if let Some(memory) = self.pool.exceeds_memory(need.memory) {
+                    let (needs, there) = (bytes(need.memory), bytes(memory));
+                    self.warn(
+                        number,
+                        format!("it needs {needs} of memory and {there} are there; it runs alone"),
+                    );
+                }
+                need
+            }
+        };
+        if instance.resources.memory.is_none()
+            && let Some(peak) = self.peaks.get(&instance.stage)
+        {
+            need.memory = need.memory.max(with_margin(*peak));
+        }
+        need
+    }
+
     fn start<'scope>(
         &mut self,
         number: usize,
+        share: Share,
         scope: &'scope Scope<'scope, '_>,
         workshop: &'scope Workshop<'a>,
         sender: &Sender<Report>,
@@ -314,6 +303,8 @@ impl<'a> Scheduler<'a> {
         let Some(key) = slot.key.clone() else { return Ok(()) };
         slot.state = State::Running;
         slot.attempts += 1;
+        let (threads, devices) = (share.threads, share.devices.clone());
+        slot.share = Some(share);
         let force = slot.reason == Some(Reason::Forced);
         let instance = &self.graph.instances[number];
         let made = |from: usize| Some((from, self.slots[from].made.clone()?));
@@ -323,8 +314,9 @@ impl<'a> Scheduler<'a> {
             key,
             upstream: upstream(instance).filter_map(made).collect(),
             force,
+            threads,
+            devices,
         };
-        self.running += 1;
         let sender = sender.clone();
         let work = move || {
             let messages = sender.clone();
@@ -350,6 +342,16 @@ impl<'a> Scheduler<'a> {
                     .map(ToString::to_string)
                     .unwrap_or_default(),
             },
+            Told::Again {
+                attempt,
+                attempts,
+                error,
+            } => Event::InstanceRetried {
+                instance,
+                attempt,
+                attempts,
+                message: error.message,
+            },
             Told::Message(Message::Progress(position)) => Event::Progress { instance, position },
             Told::Message(Message::Log { line }) => Event::Log { instance, line },
             Told::Message(Message::Warning { line }) => Event::Warning {
@@ -358,347 +360,19 @@ impl<'a> Scheduler<'a> {
             },
         });
     }
-
-    fn end(&mut self, number: usize, ended: Ended) {
-        self.running -= 1;
-        let judge_again = std::mem::take(&mut self.slots[number].judge_again);
-        match ended {
-            Ended::Finished(record) => {
-                if record.steps != StepCounts::default() {
-                    let kind = self.graph.instances[number].kind.clone();
-                    self.steps.entry(kind).or_default().add(record.steps);
-                }
-                // It ran and is forced no longer, should it be looked at again.
-                self.forced[number] = false;
-                if judge_again {
-                    self.make_ready(number);
-                } else {
-                    self.settle(number, Arc::new(*record), Outcome::Executed);
-                }
-            }
-            Ended::Failed(error) if error.cancelled => self.fail(number, error),
-            Ended::Restored(_) | Ended::NeedsBytes(_) | Ended::Failed(_) if judge_again => self.make_ready(number),
-            Ended::Restored(record) => self.settle(number, Arc::new(*record), Outcome::Restored),
-            Ended::NeedsBytes(gone) => {
-                self.slots[number].state = State::Waiting;
-                for (from, bytes) in gone {
-                    let made_again = format!("{bytes}; `{}` is made again", self.names[from]);
-                    if self.remake(from, &format!("`{}`", self.names[number])) {
-                        if !bytes.damaged.is_empty() {
-                            self.warn(from, made_again);
-                        }
-                        let producer = self.stands_for(from);
-                        self.slots[producer].askers.push(number);
-                        self.slots[number].waiting_for += 1;
-                    } else {
-                        let error = StageError::new(made_again).help("the cache's disk may be failing");
-                        return self.fail(number, error);
-                    }
-                }
-            }
-            Ended::Failed(error) => self.fail(number, error),
-        }
-    }
-
-    /// The instance that runs for `number`: itself, or the one it shares with.
-    fn stands_for(&self, number: usize) -> usize {
-        self.slots[number].shares.unwrap_or(number)
-    }
-
-    /// Has the bytes of an instance made again. False if that was tried too often.
-    fn remake(&mut self, number: usize, needed_by: &str) -> bool {
-        let number = self.stands_for(number);
-        if self.slots[number].attempts > MOST_REMAKES {
-            return false;
-        }
-        match self.slots[number].state {
-            State::Done => self.queue(
-                number,
-                Reason::BytesGone {
-                    needed_by: needed_by.to_owned(),
-                },
-            ),
-            State::Ready | State::Waiting => self.slots[number].bytes_needed_by = Some(needed_by.to_owned()),
-            State::Runnable | State::Running => {}
-            State::Unneeded | State::Failed | State::Blocked => return false,
-        }
-        true
-    }
-
-    /// An instance is done: those that read from it go on, and so do those that it stands for.
-    fn settle(&mut self, number: usize, record: Arc<Record>, outcome: Outcome) {
-        let made = match &self.slots[number].made {
-            Some(made) if made.artifact == record.artifact => Arc::clone(made),
-            _ => Arc::new(Made::new(record.artifact.clone())),
-        };
-        let slot = &mut self.slots[number];
-        let before = slot.made.replace(Arc::clone(&made));
-        slot.state = State::Done;
-        slot.record = Some(Arc::clone(&record));
-        slot.bytes_needed_by = None;
-        // Once executed, an instance counts as that, whatever is found out about it later in the run.
-        if slot.outcome != Some(Outcome::Executed) {
-            slot.outcome = Some(outcome);
-        }
-        self.tell_done(number, &record, outcome);
-        self.remember(number);
-
-        match before {
-            None => {
-                for reader in self.slots[number].readers.clone() {
-                    self.wait_less(reader);
-                }
-            }
-            Some(before) if before.artifact != made.artifact => self.judge_readers_again(number),
-            Some(_) => {}
-        }
-        for asker in std::mem::take(&mut self.slots[number].askers) {
-            self.wait_less(asker);
-        }
-        for sharer in std::mem::take(&mut self.slots[number].sharers) {
-            if self.slots[sharer].shares == Some(number) {
-                self.settle(sharer, Arc::clone(&record), Outcome::Shared);
-            }
-        }
-        self.publish(number, &made);
-    }
-
-    fn tell_done(&mut self, number: usize, record: &Record, outcome: Outcome) {
-        let instance = self.names[number].clone();
-        (self.observer)(match (outcome, self.slots[number].shares) {
-            (Outcome::Executed, _) => Event::InstanceFinished {
-                instance,
-                seconds: record.seconds,
-                steps: record.steps,
-            },
-            (Outcome::Shared, Some(first)) => Event::InstanceShared {
-                instance,
-                with: self.names[first].clone(),
-            },
-            _ => Event::InstanceRestored { instance },
-        });
-    }
-
-    /// Enters the fingerprint into the history, so that the reason of the next rerun is found.
-    fn remember(&mut self, number: usize) {
-        let instance = &self.graph.instances[number];
-        let Some(key) = &self.slots[number].key else { return };
-        let entered = self.judge.is_last(instance, &key.fingerprint).and_then(|is_last| {
-            if is_last {
-                return Ok(());
-            }
-            let axes = &instance.axes;
-            self.cache
-                .remember(&self.graph.name, &instance.stage, axes, key.fingerprint)
-                .map_err(FileError::into)
-        });
-        if let Err(error) = entered {
-            self.warn(number, error.to_string());
-        }
-    }
-
-    fn wait_less(&mut self, number: usize) {
-        let slot = &mut self.slots[number];
-        slot.waiting_for = slot.waiting_for.saturating_sub(1);
-        if slot.waiting_for == 0 && slot.state == State::Waiting {
-            self.make_ready(number);
-        }
-    }
-
-    /// Remade bytes differ from what the record said: whoever was judged by the old digests is judged again.
-    fn judge_readers_again(&mut self, number: usize) {
-        for reader in self.slots[number].readers.clone() {
-            match self.slots[reader].state {
-                State::Running => self.slots[reader].judge_again = true,
-                State::Done | State::Runnable | State::Ready => self.make_ready(reader),
-                // It waits for an equal instance and is no longer equal to it.
-                State::Waiting if self.slots[reader].shares.is_some() => {
-                    self.slots[reader].shares = None;
-                    self.make_ready(reader);
-                }
-                State::Waiting | State::Unneeded | State::Failed | State::Blocked => {}
-            }
-        }
-        // Those it stands for made something else too.
-        for sharer in 0..self.slots.len() {
-            if self.slots[sharer].shares == Some(number) && self.slots[sharer].state == State::Done {
-                self.make_ready(sharer);
-            }
-        }
-    }
-
-    fn publish(&mut self, number: usize, made: &Made) {
-        for publish in &self.graph.instances[number].publish {
-            match self.publisher.publish(publish, &made.artifact) {
-                Ok(false) => {}
-                Ok(true) => {
-                    let target = publish.target.clone();
-                    self.slots[number].published.push(target.clone());
-                    (self.observer)(Event::Published {
-                        instance: self.names[number].clone(),
-                        target,
-                    });
-                }
-                Err(PublishError::BytesGone(bytes)) => {
-                    if !bytes.damaged.is_empty() {
-                        self.warn(number, format!("{bytes}; it is made again"));
-                    }
-                    let needed_by = format!("`{}`", publish.target.display());
-                    if self.remake(number, &needed_by) {
-                        // One that is shared publishes when the one that stands for it is done.
-                        if let Some(first) = self.slots[number].shares {
-                            self.slots[first].sharers.push(number);
-                        }
-                    } else {
-                        let error = StageError::new(format!("cannot publish to {needed_by}: {bytes}"));
-                        self.fail_to_publish(number, error);
-                    }
-                    return;
-                }
-                Err(PublishError::Failed(error)) => self.fail_to_publish(number, error),
-            }
-        }
-    }
-
-    /// The artifact is there and only its copy is not: descendants go on.
-    fn fail_to_publish(&mut self, number: usize, error: StageError) {
-        self.slots[number].outcome = Some(Outcome::Failed);
-        self.tell_failed(number, &error);
-        self.slots[number].error = Some(error);
-        self.stopping |= self.options.fail_fast;
-    }
-
-    fn fail(&mut self, number: usize, error: StageError) {
-        self.slots[number].state = State::Failed;
-        // A stage that somebody else stopped has failed.
-        if error.cancelled && self.options.cancel.load(Ordering::Relaxed) {
-            self.slots[number].outcome = Some(Outcome::Stopped);
-            self.stopping = true;
-            return;
-        }
-        self.slots[number].outcome = Some(Outcome::Failed);
-        self.tell_failed(number, &error);
-        self.slots[number].error = Some(error);
-        self.stopping |= self.options.fail_fast;
-        self.block_followers(number, number);
-    }
-
-    fn tell_failed(&mut self, number: usize, error: &StageError) {
-        let log = self.log(number);
-        (self.observer)(Event::InstanceFailed {
-            instance: self.names[number].clone(),
-            message: error.message.clone(),
-            help: error.help.clone(),
-            log,
-        });
-    }
-
-    /// `number` cannot run because `by` failed; nor can those that read from it.
-    fn block(&mut self, number: usize, by: usize) {
-        let by = self.slots[by].blocked_by.unwrap_or(by);
-        let mut stack = vec![number];
-        while let Some(number) = stack.pop() {
-            if self.slots[number].state != State::Waiting && self.slots[number].state != State::Ready {
-                continue;
-            }
-            self.ready.remove(&number);
-            let slot = &mut self.slots[number];
-            slot.state = State::Blocked;
-            slot.outcome = Some(Outcome::Blocked);
-            slot.blocked_by = Some(by);
-            stack.extend(followers(slot));
-            let (instance, by) = (self.names[number].clone(), self.names[by].clone());
-            (self.observer)(Event::InstanceBlocked { instance, by });
-        }
-    }
-
-    /// Blocks everything that waits for `number`.
-    fn block_followers(&mut self, number: usize, by: usize) {
-        let slot = &mut self.slots[number];
-        for follower in followers(slot) {
-            self.block(follower, by);
-        }
-    }
-
-    fn warn(&mut self, number: usize, message: String) {
-        (self.observer)(Event::Warning {
-            instance: Some(self.names[number].clone()),
-            message: message.clone(),
-        });
-        self.slots[number].warnings.push(message);
-    }
-
-    fn warn_run(&mut self, message: String) {
-        (self.observer)(Event::Warning {
-            instance: None,
-            message: message.clone(),
-        });
-        self.warnings.push(message);
-    }
-
-    fn log(&self, number: usize) -> Option<PathBuf> {
-        let key = self.slots[number].key.as_ref()?;
-        Some(self.cache.log_path(&key.fingerprint)).filter(|path| path.exists())
-    }
-
-    fn summary(self) -> Summary {
-        let mut summary = Summary {
-            manifest: self.graph.name.clone(),
-            instances: Vec::new(),
-            executed: 0,
-            restored: 0,
-            shared: 0,
-            failed: 0,
-            blocked: 0,
-            stopped: 0,
-            steps: self.steps.clone(),
-            warnings: self.warnings.clone(),
-            seconds: 0.0,
-        };
-        for (number, slot) in self.slots.iter().enumerate() {
-            if slot.state == State::Unneeded {
-                continue;
-            }
-            let outcome = slot.outcome.unwrap_or(Outcome::Stopped);
-            *match outcome {
-                Outcome::Executed => &mut summary.executed,
-                Outcome::Restored => &mut summary.restored,
-                Outcome::Shared => &mut summary.shared,
-                Outcome::Failed => &mut summary.failed,
-                Outcome::Blocked => &mut summary.blocked,
-                Outcome::Stopped => &mut summary.stopped,
-            } += 1;
-            let own = slot.record.as_ref().filter(|_| outcome != Outcome::Shared);
-            let mut warnings = own.map(|record| record.warnings.clone()).unwrap_or_default();
-            warnings.extend(slot.warnings.iter().cloned());
-            let because_of = slot.blocked_by.or(slot.shares);
-            summary.instances.push(InstanceSummary {
-                number,
-                instance: self.names[number].clone(),
-                kind: self.graph.instances[number].kind.clone(),
-                outcome,
-                error: slot.error.clone(),
-                because_of: because_of.map(|number| self.names[number].clone()),
-                fingerprint: own.map(|record| record.fingerprint),
-                seconds: own.map(|record| record.seconds),
-                peak_memory: own.and_then(|record| record.peak_memory),
-                notes: own.map(|record| record.notes.clone()).unwrap_or_default(),
-                warnings,
-                published: slot.published.clone(),
-                log: self.log(number),
-            });
-        }
-        summary
-    }
 }
 
-/// Those that cannot go on without this instance. One that was done before and failed to be made again keeps its
-/// readers: they know its digests, and those that need its bytes have asked.
-fn followers(slot: &mut Slot) -> Vec<usize> {
-    let mut followers = std::mem::take(&mut slot.askers);
-    followers.append(&mut slot.sharers);
-    if slot.made.is_none() {
-        followers.extend(&slot.readers);
+/// Memory that is expected of an instance where another of its stage held this much.
+fn with_margin(peak: u64) -> u64 {
+    peak + peak / 10
+}
+
+/// `9.1 GiB`, `64 MiB`
+fn bytes(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / 1024.0 / 1024.0;
+    if mebibytes < 1024.0 {
+        format!("{mebibytes:.0} MiB")
+    } else {
+        format!("{:.1} GiB", mebibytes / 1024.0)
     }
-    followers
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::RunOptions;
 use crate::cache::{BytesGone, Cache, Record, Staging};
@@ -13,9 +15,12 @@ use crate::context::Sink;
 use crate::event::Message;
 use crate::files;
 use crate::graph::{Graph, Instance, Wire};
-use crate::job::{Children, Job, JobInput, execute, execute_in_child};
+use crate::job::{Children, Finished, Job, JobInput, execute, execute_in_child};
 use crate::judge::{Key, Made};
-use crate::kind::{Collected, FieldClass, Registry, StageError, Weight};
+use crate::kind::{Collected, ErrorClass, FieldClass, Registry, StageError, Weight};
+
+/// The pause before a second attempt; before later ones it is longer.
+const BEFORE_AGAIN: Duration = Duration::from_millis(100);
 
 /// What every worker of a run needs.
 pub(super) struct Workshop<'a> {
@@ -36,6 +41,10 @@ pub(super) struct Task {
     pub(super) upstream: BTreeMap<usize, Arc<Made>>,
     /// Neither its record nor its cached steps are read.
     pub(super) force: bool,
+    /// How many threads it has.
+    pub(super) threads: usize,
+    /// The devices it has, if this run hands them out.
+    pub(super) devices: Option<Vec<u32>>,
 }
 
 /// Where a worker tells what happens on the way.
@@ -47,6 +56,15 @@ impl<F: Fn(Told) + Send + Sync + 'static> Tell for F {}
 pub(super) enum Told {
     /// Inputs are there and nobody else makes the same: the stage itself begins.
     Begun,
+    /// Its process died, and it is tried again.
+    Again {
+        /// Which attempt begins, counted from 1.
+        attempt: u32,
+        /// How many there may be.
+        attempts: u32,
+        /// Why the one before failed.
+        error: StageError,
+    },
     /// Something the stage says.
     Message(Message),
 }
@@ -102,13 +120,12 @@ impl Workshop<'_> {
         tell(Told::Begun);
         // The lock is held, so nobody else writes this log.
         files::remove_file(&self.cache.log_path(fingerprint))?;
-        let staging = self.staging.take()?;
-        let job = self.job(task, instance, inputs, staging.path());
+        if task.force {
+            files::remove_folder(&self.cache.unfinished(fingerprint))?;
+        }
         let started = Instant::now();
-        let (outcome, peak_memory) = self.execute(job, task, &sink);
+        let (finished, peak_memory) = self.attempt(task, instance, &inputs, &sink, |again| tell(again))?;
         let seconds = started.elapsed().as_secs_f64();
-        drop(staging);
-        let finished = outcome?;
         self.check_input_files(&task.key)?;
 
         let kind_recorded = |name: &str| self.is_recorded(instance, name);
@@ -132,7 +149,8 @@ impl Workshop<'_> {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
             peak_memory,
-            device: self.options.device.clone(),
+            device: self.device(task),
+            resources: instance.resources,
             machine: machine(),
         };
         if before.is_some_and(|before| before.artifact != record.artifact) {
@@ -142,6 +160,54 @@ impl Workshop<'_> {
         self.cache.write_record(&record)?;
         files::remove_folder(&self.cache.unfinished(fingerprint))?;
         Ok(Ended::Finished(Box::new(record)))
+    }
+
+    /// Executes the instance, again and again while its process dies and it may be tried again.
+    fn attempt(
+        &self,
+        task: &Task,
+        instance: &Instance,
+        inputs: &BTreeMap<String, JobInput>,
+        sink: &Sink,
+        tell: impl Fn(Told),
+    ) -> Result<(Finished, Option<u64>), StageError> {
+        let attempts = 1 + instance.resources.retries.unwrap_or(self.options.retries);
+        let mut attempt = 1;
+        loop {
+            let staging = self.staging.take()?;
+            let job = self.job(task, instance, inputs.clone(), staging.path());
+            let (outcome, peak_memory) = self.execute(job, task, sink);
+            drop(staging);
+            let error = match outcome {
+                Ok(finished) => return Ok((finished, peak_memory)),
+                Err(error) => error,
+            };
+            let stopped = self.options.cancel.load(Ordering::Relaxed);
+            if error.class != ErrorClass::Died || attempt >= attempts || stopped {
+                return Err(error);
+            }
+            attempt += 1;
+            sink(Message::Log {
+                line: format!("{}; attempt {attempt} of {attempts} begins", error.message),
+            });
+            tell(Told::Again {
+                attempt,
+                attempts,
+                error,
+            });
+            thread::sleep(BEFORE_AGAIN * attempt);
+        }
+    }
+
+    /// The device that an instance is asked to use: with devices of its own, the first of them.
+    fn device(&self, task: &Task) -> String {
+        match task.devices.as_deref() {
+            None => self.options.device.clone(),
+            Some([]) => "cpu".to_owned(),
+            // A process of its own sees no others, and counts them from 0.
+            Some(_) if self.options.program.is_some() => "cuda:0".to_owned(),
+            Some([first, ..]) => format!("cuda:{first}"),
+        }
     }
 
     fn job(&self, task: &Task, instance: &Instance, inputs: BTreeMap<String, JobInput>, staging: &Path) -> Job {
@@ -161,13 +227,15 @@ impl Workshop<'_> {
             unfinished: self.cache.unfinished(&task.key.fingerprint),
             log: self.cache.log_path(&task.key.fingerprint),
             cache: self.cache.root().to_owned(),
-            threads: self.options.threads_for_each(),
-            device: self.options.device.clone(),
+            threads: task.threads,
+            device: self.device(task),
+            devices: task.devices.clone(),
+            timeout: instance.resources.timeout.or(self.options.timeout),
             force: task.force,
         }
     }
 
-    fn execute(&self, job: Job, task: &Task, sink: &Sink) -> (Result<crate::job::Finished, StageError>, Option<u64>) {
+    fn execute(&self, job: Job, task: &Task, sink: &Sink) -> (Result<Finished, StageError>, Option<u64>) {
         let weight = self.registry.get(&job.kind).map(|kind| kind.weight());
         match (&self.options.program, weight) {
             (Some(program), Some(Weight::Heavy)) => {

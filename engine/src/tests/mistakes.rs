@@ -65,6 +65,24 @@ fn unknown_keys_at_every_level() {
 }
 
 #[test]
+fn resources_that_do_not_fit() {
+    says(
+        "name: m\nvars: {t: 2h, size: 1}\nsweep: {axes: {a: [1]}}\nstages:\n  \
+         s: {kind: make, with: {text: '${a}'}, resources: {thread: 2, memory: 4X, timeout: '${vars.t}', retries: -1}}\n  \
+         t: {kind: make, resources: {threads: 0, memory: '${a}', timeout: 5}}\n  u: {kind: make, resources: 2}\n",
+        &[
+            "5:53 thread | unknown key `thread` in `resources` | did you mean `threads`?",
+            "5:72 4X | `4X` is no size; give one such as `512M` or `4G`",
+            "5:107 -1 | `retries` must be a number from 0, not -1",
+            "6:40 0 | `threads` must be a number from 1, not 0",
+            "6:52 ${a} | there is no axis `a`",
+            "6:68 5 | `5` is no time; give one such as `90s`, `30m` or `1h30m`",
+            "7:30 2 | `resources` must be a map, not a number",
+        ],
+    );
+}
+
+#[test]
 fn several_mistakes_are_shown_at_once() {
     says(
         &stages(

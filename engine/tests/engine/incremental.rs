@@ -133,7 +133,9 @@ fn the_same_bytes_whatever_the_jobs_and_threads() {
     other.options.jobs = 4;
     other.options.threads = 8;
     other.run_well();
-    assert_eq!(other.toys.threads.load(std::sync::atomic::Ordering::SeqCst), 2);
+    // Three counts share eight threads.
+    let threads = other.toys.threads.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((2..=3).contains(&threads), "{threads}");
     assert_eq!(one.digests(), other.digests());
     assert_eq!(other.cached("staging"), Vec::<std::path::PathBuf>::new());
     assert_eq!(other.cached("locks"), Vec::<std::path::PathBuf>::new());

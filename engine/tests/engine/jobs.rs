@@ -71,7 +71,7 @@ pub(crate) fn run_command(project: &Project) -> Command {
     command
 }
 
-fn heavy(tasks: &[&str]) -> Project {
+pub(crate) fn heavy(tasks: &[&str]) -> Project {
     let mut manifest = "stages:\n".to_owned();
     for task in tasks {
         manifest.push_str(&format!(

@@ -10,6 +10,7 @@ mod jobs;
 mod plans;
 mod project;
 mod publish;
+mod resources;
 mod speed;
 mod steps;
 mod together;

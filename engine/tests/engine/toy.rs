@@ -361,9 +361,17 @@ impl Kind for Heavy {
     }
     fn run(&self, ctx: &Context) -> Result<(), StageError> {
         let settings: HeavySettings = ctx.settings()?;
-        let on = settings.switch.is_none_or(|switch| fs::exists(switch).unwrap_or(false));
-        match settings.task.as_str() {
+        let on = settings
+            .switch
+            .as_ref()
+            .is_none_or(|switch| fs::exists(switch).unwrap_or(false));
+        // What stands behind a dash only tells tasks apart.
+        match settings.task.split('-').next().unwrap_or_default() {
             "die" if on => std::process::abort(),
+            "die_once" if on => {
+                fs::remove_file(settings.switch.unwrap_or_default()).unwrap();
+                std::process::abort();
+            }
             "panic" if on => panic!("heavy heart"),
             "wait" if on => {
                 // What a killed run leaves behind, and the next one finds.

@@ -14,7 +14,9 @@ mod choose;
 use std::collections::BTreeMap;
 
 use nerpipe_engine::kind::parse_settings;
-use nerpipe_engine::{Context, Field, InputParts, Kind, PartFile, Port, Resolved, SettingError, StageError, Weight};
+use nerpipe_engine::{
+    Context, Field, InputParts, Kind, PartFile, Port, Resolved, Resources, SettingError, StageError, Weight,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -95,6 +97,13 @@ impl Kind for Calibrate {
 
     fn weight(&self) -> Weight {
         Weight::Heavy
+    }
+
+    fn resources(&self) -> Resources {
+        Resources {
+            devices: Some(1),
+            ..Resources::default()
+        }
     }
 
     fn fields(&self) -> &'static [Field] {

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use nerpipe_engine::kind::parse_settings;
-use nerpipe_engine::{Context, Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight};
+use nerpipe_engine::{Context, Field, InputParts, Kind, Port, Resolved, Resources, SettingError, StageError, Weight};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -109,6 +109,13 @@ impl Kind for Evaluate {
 
     fn weight(&self) -> Weight {
         Weight::Heavy
+    }
+
+    fn resources(&self) -> Resources {
+        Resources {
+            devices: Some(1),
+            ..Resources::default()
+        }
     }
 
     fn fields(&self) -> &'static [Field] {
