@@ -36,11 +36,19 @@ impl Default for AdamWSettings {
 }
 
 /// The running means of one parameter, and how often it was updated.
-#[derive(Clone, Debug, Default)]
-struct Moments {
-    mean: Vec<f32>,
-    square: Vec<f32>,
-    updates: i32,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    pub(crate) mean: Vec<f32>,
+    pub(crate) square: Vec<f32>,
+    pub(crate) updates: i32,
+}
+
+impl Moments {
+    /// Moments that were kept; none if the means differ in length.
+    pub fn new(mean: Vec<f32>, square: Vec<f32>, updates: i32) -> Option<Self> {
+        let fits = mean.len() == square.len() && updates > 0;
+        fits.then_some(Self { mean, square, updates })
+    }
 }
 
 /// The optimizer's state: moments by parameter name.
@@ -57,6 +65,19 @@ impl AdamW {
             settings,
             moments: IndexMap::new(),
         }
+    }
+
+    /// An optimizer that goes on with these moments.
+    pub fn with_moments(settings: AdamWSettings, moments: impl IntoIterator<Item = (String, Moments)>) -> Self {
+        Self {
+            settings,
+            moments: moments.into_iter().collect(),
+        }
+    }
+
+    /// The moments of every parameter that was updated.
+    pub fn moments(&self) -> impl Iterator<Item = (&str, &Moments)> {
+        self.moments.iter().map(|(name, moments)| (name.as_str(), moments))
     }
 
     /// Updates the parameter `name` in place from its gradient, multiplied by `scale` (from clipping), at this learning rate.

@@ -6,5 +6,6 @@ mod help;
 mod pipeline;
 mod plan;
 mod project;
+mod resume;
 mod run;
 mod show;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nerpipe_engine::{Context, Progress, StageError};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::scores::SentenceScores;
@@ -25,7 +26,7 @@ pub struct ScoreSettings {
 }
 
 /// What the window and the longest span left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossCounts {
     cut_sentences: u64,
     cut_subwords: u64,

@@ -123,16 +123,7 @@ impl Weights {
                 });
             }
             let transposed = shape.len() == 2 && !name.contains("embedding");
-            let data = match shape[..] {
-                [outputs, inputs] if transposed => {
-                    TensorData::new(transpose(&data, outputs, inputs), [inputs, outputs])
-                }
-                [rows, columns] => TensorData::new(data, [rows, columns]),
-                _ => {
-                    let length = data.len();
-                    TensorData::new(data, [length])
-                }
-            };
+            let data = laid_out(data, &shape, transposed);
             let parameter = Parameter {
                 value: leaf(data, shape.len() == 2, device),
                 shape,
@@ -145,6 +136,37 @@ impl Weights {
             parameters,
             device: device.clone(),
         })
+    }
+
+    /// Replaces every parameter by the tensor of its name, as [`Weights::to_host`] gave it.
+    ///
+    /// # Errors
+    /// If one is missing or has another shape.
+    pub fn set(&mut self, tensors: impl IntoIterator<Item = HostTensor>) -> Result<(), WeightsError> {
+        let mut tensors: IndexMap<String, HostTensor> = tensors
+            .into_iter()
+            .map(|tensor| (tensor.name.clone(), tensor))
+            .collect();
+        let missing = self.parameters.keys().filter(|name| !tensors.contains_key(*name));
+        let names: Vec<String> = missing.cloned().collect();
+        if !names.is_empty() {
+            return Err(WeightsError::Missing { names });
+        }
+        for (name, parameter) in &mut self.parameters {
+            let Some(tensor) = tensors.swap_remove(name) else {
+                continue;
+            };
+            if tensor.shape != parameter.shape || tensor.shape.iter().product::<usize>() != tensor.data.len() {
+                return Err(WeightsError::Shape {
+                    name: name.clone(),
+                    found: tensor.shape,
+                    expected: parameter.shape.clone(),
+                });
+            }
+            let data = laid_out(tensor.data, &parameter.shape, parameter.transposed);
+            parameter.value = leaf(data, parameter.shape.len() == 2, &self.device);
+        }
+        Ok(())
     }
 
     /// A copy of every tensor as a checkpoint holds it, ordered by name.
@@ -263,6 +285,18 @@ impl Weights {
         match self.parameters.get(name) {
             Some(parameter) => &parameter.value,
             None => unreachable!("{name} is missing; names are checked beforehand"),
+        }
+    }
+}
+
+/// A checkpoint's tensor as it lies in memory.
+fn laid_out(data: Vec<f32>, shape: &[usize], transposed: bool) -> TensorData {
+    match shape[..] {
+        [outputs, inputs] if transposed => TensorData::new(transpose(&data, outputs, inputs), [inputs, outputs]),
+        [rows, columns] => TensorData::new(data, [rows, columns]),
+        _ => {
+            let length = data.len();
+            TensorData::new(data, [length])
         }
     }
 }

@@ -5,12 +5,13 @@
 mod pickle;
 mod torch;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
 use half::{bf16, f16};
 use memmap2::Mmap;
-use nerpipe_engine::StageError;
+use nerpipe_engine::{FileError, StageError};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::mapped::map_file;
@@ -161,6 +162,19 @@ fn row_by_row(stored: &[f32], shape: &[usize], strides: &[usize]) -> Vec<f32> {
 /// # Errors
 /// If the file cannot be written.
 pub fn write_safetensors(path: &Path, tensors: &[HostTensor]) -> Result<(), StageError> {
+    // With more than one key the order, and so the bytes, would be left to chance.
+    write_safetensors_with(path, tensors, [("format".to_owned(), "pt".to_owned())].into())
+}
+
+/// As [`write_safetensors`], with texts of one's own in the header.
+///
+/// # Errors
+/// As [`write_safetensors`].
+pub fn write_safetensors_with(
+    path: &Path,
+    tensors: &[HostTensor],
+    metadata: HashMap<String, String>,
+) -> Result<(), StageError> {
     let shown = path.display();
     let mut named: Vec<(&HostTensor, Vec<u8>)> = tensors
         .iter()
@@ -180,9 +194,22 @@ pub fn write_safetensors(path: &Path, tensors: &[HostTensor]) -> Result<(), Stag
                 .map_err(|error| StageError::new(format!("tensor `{}`: {error}", tensor.name)))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors::serialize_to_file(views, Some(metadata), path)
-        .map_err(|error| StageError::new(format!("failed to write `{shown}`: {error}")))
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(error) => FileError::of("write", path)(error).into(),
+        error => StageError::new(format!("failed to write `{shown}`: {error}")),
+    })
+}
+
+/// The texts in a safetensors file's header.
+///
+/// # Errors
+/// If it cannot be read or is none.
+pub fn safetensors_metadata(path: &Path) -> Result<HashMap<String, String>, StageError> {
+    let shown = path.display();
+    let map = map_file(path).map_err(|error| StageError::new(format!("failed to read `{shown}`: {error}")))?;
+    let (_, metadata) = SafeTensors::read_metadata(&map)
+        .map_err(|error| StageError::new(format!("`{shown}` is no safetensors file: {error}")))?;
+    Ok(metadata.metadata().clone().unwrap_or_default())
 }
 
 #[cfg(test)]

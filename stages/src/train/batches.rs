@@ -53,6 +53,16 @@ pub struct Batches<'a> {
     skipped: u64,
 }
 
+/// How far a sequence of batches is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    epoch: u64,
+    next: usize,
+    used_in_epoch: bool,
+    drawn: u64,
+    skipped: u64,
+}
+
 /// One batch: numbers of sentences in the split, and of types in the split's label table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchRows {
@@ -76,6 +86,33 @@ impl<'a> Batches<'a> {
             used_in_epoch: true,
             drawn: 0,
             skipped: 0,
+        }
+    }
+
+    /// How far it is.
+    pub fn position(&self) -> Position {
+        Position {
+            epoch: self.epoch,
+            next: self.next,
+            used_in_epoch: self.used_in_epoch,
+            drawn: self.drawn,
+            skipped: self.skipped,
+        }
+    }
+
+    /// Goes on from a position of the same sequence.
+    #[must_use]
+    pub fn at(mut self, position: Position) -> Self {
+        if let Some(epoch) = position.epoch.checked_sub(1) {
+            self.shuffle(epoch);
+        }
+        Self {
+            epoch: position.epoch,
+            next: position.next,
+            used_in_epoch: position.used_in_epoch,
+            drawn: position.drawn,
+            skipped: position.skipped,
+            ..self
         }
     }
 
@@ -127,10 +164,14 @@ impl<'a> Batches<'a> {
             );
         }
         self.used_in_epoch = false;
-        self.order = (0..self.split.len() as u32).collect();
-        self.order_rng.step(self.epoch).shuffle(&mut self.order);
+        self.shuffle(self.epoch);
         self.epoch += 1;
         self.next = 0;
         Ok(())
+    }
+
+    fn shuffle(&mut self, epoch: u64) {
+        self.order = (0..self.split.len() as u32).collect();
+        self.order_rng.step(epoch).shuffle(&mut self.order);
     }
 }

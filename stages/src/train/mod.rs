@@ -4,21 +4,26 @@
 //! backward; after `gradient_accumulation_steps` batches clip the global norm and step the optimizer. Every `eval_steps`
 //! optimizer steps, and after the last, the validation split is evaluated; the best model by micro F1 is what is kept. Without
 //! a validation split the last model is.
+//!
+//! The state is saved from time to time and when the run is told to stop (`resume`); the same training then goes on from there.
 
 mod batches;
 mod card;
 mod data;
+mod resume;
 mod settings;
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::time::Instant;
 
 use nerpipe_engine::{
-    Context, Field, InputParts, Kind, Port, Progress, Resolved, SettingError, StageError, Weight, kind::parse_settings,
+    Context, ErrorClass, Field, InputParts, Kind, Port, Progress, Resolved, Resources, SettingError, StageError,
+    Weight, kind::parse_settings,
 };
 use serde_json::{Value, json};
 
-pub use batches::{BatchRows, BatchTypes, Batches, Draw, TypeOrder};
+pub use batches::{BatchRows, BatchTypes, Batches, Draw, Position, TypeOrder};
 pub use settings::{FIELDS, TrainSettings};
 
 use crate::batch::Collator;
@@ -30,6 +35,7 @@ use crate::optim::{AdamW, clip_scale, sum_of_squares};
 use crate::tensors::write_safetensors;
 use crate::tokens::Split;
 use data::TrainingData;
+use resume::{Keeper, Point};
 
 /// The kind `train`.
 pub struct Train;
@@ -49,6 +55,13 @@ impl Kind for Train {
 
     fn weight(&self) -> Weight {
         Weight::Heavy
+    }
+
+    fn resources(&self) -> Resources {
+        Resources {
+            devices: Some(1),
+            ..Resources::default()
+        }
     }
 
     fn fields(&self) -> &'static [Field] {
@@ -118,7 +131,10 @@ impl Kind for Train {
         let device = open_device(ctx)?.autodiff();
         let recognizer = data.recognizer(ctx, &settings, &device)?;
         let mut training = Training::new(ctx, &settings, &data, recognizer)?;
-        training.run()?;
+        if let Err(error) = training.run() {
+            training.save_if_stopped(&error)?;
+            return Err(error);
+        }
         training.write()
     }
 }
@@ -131,11 +147,24 @@ struct Training<'a> {
     collator: Collator,
     recognizer: Recognizer,
     optimizer: AdamW,
+    batches: Batches<'a>,
+    keeper: Keeper,
     log: std::io::BufWriter<std::fs::File>,
+    /// Optimizer steps done.
+    done: u64,
+    /// The last step after which the validation split was evaluated.
+    evaluated: u64,
+    /// Evaluations since the best one.
+    without_gain: u32,
     /// Text cut off and golds lost in the batches so far.
     losses: LossCounts,
     best: Option<Best>,
+    /// Step and loss of the last steps.
+    recent: VecDeque<(u64, f64)>,
 }
+
+/// How many losses are told of when one is no number.
+const RECENT: usize = 5;
 
 /// The best model so far.
 struct Best {
@@ -145,84 +174,167 @@ struct Best {
 }
 
 impl<'a> Training<'a> {
+    /// The training at its begin, or where the state that was saved is.
     fn new(
         ctx: &'a Context,
         settings: &'a TrainSettings,
         data: &'a TrainingData,
-        recognizer: Recognizer,
+        mut recognizer: Recognizer,
     ) -> Result<Self, StageError> {
-        let path = ctx.out("training_log.jsonl")?;
-        let log = std::fs::File::create(&path)
-            .map_err(|error| StageError::new(format!("failed to create `{}`: {error}", path.display())))?;
-        Ok(Self {
-            ctx,
-            settings,
-            data,
-            collator: data.collator(settings),
-            recognizer,
-            optimizer: AdamW::new(settings.optimizer()),
-            log: std::io::BufWriter::new(log),
-            losses: LossCounts::default(),
-            best: None,
-        })
-    }
-
-    fn run(&mut self) -> Result<(), StageError> {
-        let settings = self.settings;
         let draw = Draw {
             size: settings.per_device_train_batch_size,
             types: settings.batch_types,
             order: settings.type_order,
             seed: settings.seed,
         };
-        let mut batches = Batches::new(&self.data.train, draw);
-        let mut without_gain = 0;
+        let mut keeper = Keeper::new(ctx.unfinished()?, settings.save_steps);
+        let batches = Batches::new(&data.train, draw);
+        let Some(saved) = keeper.load() else {
+            return Ok(Self {
+                ctx,
+                settings,
+                data,
+                collator: data.collator(settings),
+                recognizer,
+                optimizer: AdamW::new(settings.optimizer()),
+                batches,
+                log: std::io::BufWriter::new(keeper.log(0)?),
+                keeper,
+                done: 0,
+                evaluated: 0,
+                without_gain: 0,
+                losses: LossCounts::default(),
+                best: None,
+                recent: VecDeque::new(),
+            });
+        };
+        let point = saved.point;
+        recognizer
+            .weights_mut()
+            .set(saved.weights)
+            .map_err(|error| StageError::new(format!("the state that was saved cannot be used: {error}")))?;
+        ctx.log(&format!("goes on after step {}", point.step));
+        Ok(Self {
+            ctx,
+            settings,
+            data,
+            collator: data.collator(settings),
+            recognizer,
+            optimizer: AdamW::with_moments(settings.optimizer(), saved.moments),
+            batches: batches.at(point.batches),
+            log: std::io::BufWriter::new(keeper.log(point.log)?),
+            keeper,
+            done: point.step,
+            evaluated: point.evaluated,
+            without_gain: point.without_gain,
+            losses: point.losses,
+            best: saved
+                .best
+                .zip(point.best)
+                .map(|(tensors, (step, f1))| Best { step, f1, tensors }),
+            recent: VecDeque::new(),
+        })
+    }
+
+    fn run(&mut self) -> Result<(), StageError> {
+        let settings = self.settings;
         #[expect(
             clippy::disallowed_methods,
             reason = "only the speed shown to people depends on the clock"
         )]
         let begun = Instant::now();
         let mut sentences = 0;
-        for step in 0..settings.max_steps {
+        loop {
+            if self.should_stop_early()? || self.done >= settings.max_steps {
+                break;
+            }
+            if self.keeper.is_due(self.done) {
+                self.save()?;
+            }
             self.ctx.check_cancelled()?;
-            let done = self.step(step, &mut batches)?;
+            let done = self.step(self.done)?;
+            self.done += 1;
             sentences += done.sentences;
-            if (step + 1) % settings.logging_steps == 0 || step + 1 == settings.max_steps {
+            if self.done % settings.logging_steps == 0 || self.done == settings.max_steps {
                 let speed = sentences as f64 / begun.elapsed().as_secs_f64();
                 self.ctx.progress(Progress {
-                    done: step + 1,
+                    done: self.done,
                     total: Some(settings.max_steps),
                     unit: "steps",
                     figures: vec![("loss", done.loss), ("samples/s", speed)],
                 });
             }
-            let due =
-                settings.eval_steps.is_some_and(|every| (step + 1) % every == 0) || step + 1 == settings.max_steps;
-            if let Some(validation) = self.data.validation.as_ref().filter(|_| due) {
-                let gained = self.evaluate(step + 1, validation)?;
-                without_gain = if gained { 0 } else { without_gain + 1 };
-                if settings
-                    .early_stopping_patience
-                    .is_some_and(|patience| without_gain >= patience)
-                {
-                    self.ctx.log(&format!(
-                        "stopped after step {}: {without_gain} evaluations without gain",
-                        step + 1
-                    ));
-                    self.ctx.note("stopped_early_at_step", json!(step + 1));
-                    break;
-                }
-            }
         }
-        if batches.skipped() > 0 {
-            self.ctx.note("batches_without_entities", json!(batches.skipped()));
+        if self.batches.skipped() > 0 {
+            self.ctx.note("batches_without_entities", json!(self.batches.skipped()));
         }
         self.losses.note(self.ctx, "train_");
         Ok(())
     }
 
+    /// Evaluates if the step that was done last asks for it; whether that ends the training.
+    fn should_stop_early(&mut self) -> Result<bool, StageError> {
+        let settings = self.settings;
+        let Some(validation) = self.data.validation.as_ref() else {
+            return Ok(false);
+        };
+        let step = self.done;
+        let due = settings.eval_steps.is_some_and(|every| step % every == 0) || step >= settings.max_steps;
+        if self.evaluated < step && due {
+            let gained = self.evaluate(step, validation)?;
+            self.without_gain = if gained { 0 } else { self.without_gain + 1 };
+            self.evaluated = step;
+        }
+        let stops = settings
+            .early_stopping_patience
+            .is_some_and(|patience| step > 0 && self.without_gain >= patience);
+        if stops {
+            let without_gain = self.without_gain;
+            self.ctx.log(&format!(
+                "stopped after step {step}: {without_gain} evaluations without gain"
+            ));
+            self.ctx.note("stopped_early_at_step", json!(step));
+        }
+        Ok(stops)
+    }
+
+    /// Saves the state after the steps that were done.
+    fn save(&mut self) -> Result<(), StageError> {
+        self.log
+            .flush()
+            .map_err(|error| StageError::new(format!("failed to write the training log: {error}")))?;
+        let point = Point::new(
+            self.done,
+            self.evaluated,
+            self.batches.position(),
+            self.losses.clone(),
+            self.without_gain,
+        );
+        let best = self.best.as_ref();
+        self.keeper.save(
+            point,
+            self.log.get_ref(),
+            self.recognizer.weights().to_host(),
+            self.optimizer.moments(),
+            best.map(|best| (best.step, best.f1, best.tensors.as_slice())),
+        )
+    }
+
+    /// Saves the state of a training that ends because it was told to.
+    fn save_if_stopped(&mut self, error: &StageError) -> Result<(), StageError> {
+        let stopped = matches!(error.class, ErrorClass::Cancelled | ErrorClass::TimedOut);
+        if stopped && !self.keeper.has(self.done) {
+            self.save()?;
+            self.ctx.log(&format!(
+                "stopped after step {}; the next run goes on from there",
+                self.done
+            ));
+        }
+        Ok(())
+    }
+
     /// One optimizer step.
-    fn step(&mut self, step: u64, batches: &mut Batches<'_>) -> Result<StepDone, StageError> {
+    fn step(&mut self, step: u64) -> Result<StepDone, StageError> {
         let settings = self.settings;
         let accumulated = settings.gradient_accumulation_steps;
         let mut sum: Option<HostGradients> = None;
@@ -230,7 +342,7 @@ impl<'a> Training<'a> {
         let mut rows = Vec::new();
         let mut pass = 0;
         for _ in 0..accumulated {
-            let batch = batches.next_batch()?;
+            let batch = self.batches.next_batch()?;
             let sentences = self.data.sentences(&batch);
             let longest = sentences.iter().map(|sentence| sentence.ids.len()).max().unwrap_or(0);
             let passes = self
@@ -278,6 +390,10 @@ impl<'a> Training<'a> {
             .iter()
             .flat_map(|batch| batch.types.iter().map(|&label| self.data.label(label)))
             .collect();
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((step, loss_sum));
         let done = StepDone {
             loss: loss_sum,
             sentences: sentences.len() as u64,
@@ -299,8 +415,20 @@ impl<'a> Training<'a> {
             .iter()
             .flat_map(|batch| batch.sentences.iter().map(|&row| self.data.train.sentence(row).id))
             .collect();
+        let rate = self.settings.schedule().factor(step) * self.settings.learning_rate;
+        let before: Vec<String> = self
+            .recent
+            .iter()
+            .map(|(step, loss)| format!("{loss:.4} at step {step}"))
+            .collect();
+        let before = if before.is_empty() {
+            "it is the first".to_owned()
+        } else {
+            format!("the losses before were {}", before.join(", "))
+        };
         StageError::new(format!(
-            "training diverged at step {step}: the loss is {loss}, the gradient's norm {norm}; sentences of the batch: {}",
+            "training diverged at step {step}: the loss is {loss}, the gradient's norm {norm}, the learning rate {rate:e}; \
+             {before}; sentences of the batch: {}",
             ids.join(", ")
         ))
         .help("lower `learning_rate`, raise `warmup_steps`, or lower `max_grad_norm`")
@@ -355,6 +483,7 @@ impl<'a> Training<'a> {
         self.log
             .flush()
             .map_err(|error| StageError::new(format!("failed to write the training log: {error}")))?;
+        checkpoint::copy(&self.keeper.log_path(), &self.ctx.out("training_log.jsonl")?)?;
         let (tensors, best) = match self.best.take() {
             Some(best) => (best.tensors, Some((best.step, best.f1))),
             None => (self.recognizer.weights().to_host().collect(), None),
@@ -364,7 +493,12 @@ impl<'a> Training<'a> {
             self.ctx.note("validation_micro_f1", json!(f1));
         }
         write_safetensors(&self.ctx.out("model.safetensors")?, &tensors)?;
-        self.data.write_configs(self.ctx, self.settings)?;
+        // How often the state was saved is no part of what was made.
+        let settings = TrainSettings {
+            save_steps: None,
+            ..self.settings.clone()
+        };
+        self.data.write_configs(self.ctx, &settings)?;
         let card = card::model_card(self.settings, &self.data.train.labels().names, best);
         checkpoint::write(&self.ctx.out("README.md")?, card.as_bytes())
     }

@@ -58,6 +58,7 @@ pub const FIELDS: &[Field] = &[
     Field::recorded("run_name"),
     Field::recorded("dataset_name"),
     Field::recorded("logging_steps"),
+    Field::recorded("save_steps"),
     Field::recorded("save_total_limit"),
 ];
 
@@ -167,6 +168,9 @@ pub struct TrainSettings {
     pub dataset_name: Option<String>,
     /// Steps between two progress figures.
     pub logging_steps: u64,
+    /// Steps between two saves of the state that an interrupted training goes on from. Null: about once a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_steps: Option<u64>,
     /// How many checkpoints to keep; one, the best, is all that is ever kept here.
     pub save_total_limit: Option<u32>,
 }
@@ -223,6 +227,7 @@ impl Default for TrainSettings {
             run_name: None,
             dataset_name: None,
             logging_steps: 20,
+            save_steps: None,
             save_total_limit: None,
         }
     }
@@ -343,6 +348,7 @@ impl TrainSettings {
             ("gradient_accumulation_steps", self.gradient_accumulation_steps as u64),
             ("eval_steps", self.eval_steps.unwrap_or(1)),
             ("logging_steps", self.logging_steps),
+            ("save_steps", self.save_steps.unwrap_or(1)),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|&(_, value)| value == 0) {
             return Err(SettingError::new(name, format!("`{name}` must be at least 1")));

@@ -9,5 +9,6 @@ mod golden;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
 mod metrics;
+mod resume;
 mod sample;
 mod training;

@@ -48,7 +48,7 @@ fn record(number: usize, (text, golds): &Line) -> Value {
 }
 
 /// A bench with tokens and an encoder.
-fn prepared() -> (Bench, Made, Made) {
+pub(crate) fn prepared() -> (Bench, Made, Made) {
     let bench = Bench::new();
     let lines: Vec<String> = LINES
         .iter()
@@ -73,7 +73,7 @@ fn prepared() -> (Bench, Made, Made) {
     (bench, tokens, encoder)
 }
 
-fn settings(architecture: &str, loss: &str, more: Value) -> Value {
+pub(crate) fn settings(architecture: &str, loss: &str, more: Value) -> Value {
     let mut settings = json!({
         "architecture": architecture,
         "loss_fn": loss,
