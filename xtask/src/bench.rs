@@ -1,5 +1,7 @@
 //! Measurements on real data.
 
+pub(crate) mod engine;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

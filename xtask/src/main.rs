@@ -47,7 +47,7 @@ enum Task {
     EndToEnd,
     /// Run everything a change must pass: fmt --check, lint, test, a release build, end-to-end
     Ci,
-    /// Measure on real data
+    /// Measure on real data, or the engine alone
     #[command(subcommand)]
     Bench(Bench),
     /// Compare wgpu with the CPU, and check the types of the cuda build; builds apart from all else
@@ -78,6 +78,26 @@ enum Bench {
         /// A Python that has torch, transformers and safetensors
         #[arg(long, value_name = "PROGRAM", requires = "peer")]
         python: Option<PathBuf>,
+    },
+    /// Measure the engine: a chain of small commands, and many instances that do next to nothing
+    ///
+    /// Time, CPU time and memory of the release build, for the first run and for one with nothing to do.
+    Engine {
+        /// How many commands are in the chain
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        chain: usize,
+        /// How many instances do next to nothing
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        instances: usize,
+        /// A Python that has DVC or Snakemake, which then run the same chain
+        #[arg(long, value_name = "PROGRAM")]
+        python: Option<PathBuf>,
+        /// Another build of nerpipe than the release build, which is then not made
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// Where engine.md and engine.json are written [default: `bench` in the target folder]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -125,6 +145,25 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
                 (Some(peer), Some(python)) => bench::losses(&data, &encoder, &peer, &python, shell),
                 _ => Ok(()),
             }
+        }
+        Task::Bench(Bench::Engine {
+            chain,
+            instances,
+            python,
+            program,
+            out,
+        }) => {
+            if program.is_none() {
+                build(shell)?;
+            }
+            let task = bench::engine::Task {
+                chain: chain.max(1),
+                instances: instances.max(1),
+                program: program.as_deref(),
+                python: python.as_deref(),
+                out: out.as_deref(),
+            };
+            bench::engine::run(&task, shell)
         }
         Task::GpuCheck => gpu_check(shell),
         Task::Sample => {
