@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{exec, plan, run, show};
+use crate::commands::{exec, logs, plan, run, show, status};
 use crate::exit::{Error, Exit};
 use crate::terminal::Terminal;
 
@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Plan(plan::PlanArgs),
     /// Show one instance: its settings, inputs, digests and files
     Show(show::ShowArgs),
+    /// Show what runs do right now: instances, steps, time left, failures
+    Status(status::StatusArgs),
+    /// Print the log of one instance, or follow it
+    Logs(logs::LogsArgs),
     /// Run one job in this process; started by `run`
     #[command(hide = true)]
     Exec(exec::ExecArgs),
@@ -55,6 +59,8 @@ impl Command {
             Self::Run(args) => run::run(args, terminal),
             Self::Plan(args) => plan::plan(args, terminal),
             Self::Show(args) => show::show(args, terminal),
+            Self::Status(args) => status::status(args, terminal),
+            Self::Logs(args) => logs::logs(args, terminal),
             Self::Exec(args) => exec::exec(args),
         }
     }

@@ -65,7 +65,9 @@ use crate::event::{Message, Progress};
 use crate::files::{self, Durability, FileError, Links};
 use crate::fingerprint::StepDocument;
 use crate::job::{Finished, Job, JobInput, timed_out};
-use crate::kind::{Collected, StageError};
+use crate::kind::{Collected, ErrorClass, StageError};
+use crate::process;
+use crate::resources::in_units;
 
 /// Progress is told at most this often; more would only keep a pipe and a terminal busy.
 const BETWEEN_PROGRESS: Duration = Duration::from_millis(100);
@@ -367,6 +369,30 @@ impl Context {
     pub fn unfinished(&self) -> Result<PathBuf, StageError> {
         files::create_folder(&self.job.unfinished)?;
         Ok(self.job.unfinished.clone())
+    }
+
+    /// Checks that there is room for what the stage is going to write, so that it need not find out when most of the work is done.
+    ///
+    /// # Errors
+    /// If less than `bytes` are free where artifacts and half-finished work are kept.
+    pub fn check_space(&self, bytes: u64) -> Result<(), StageError> {
+        let folder = self.cache.root();
+        // A file system that does not tell is no reason to stop.
+        let Ok(free) = process::free_space(folder) else {
+            return Ok(());
+        };
+        if free >= bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "it may write {}, and {} are free on the disk of `{}`",
+            in_units(bytes),
+            in_units(free),
+            folder.display()
+        );
+        Err(StageError::new(message)
+            .help("make room, with `nerpipe cache gc` for example, or keep the cache elsewhere: `--cache-dir`")
+            .of(ErrorClass::Machine))
     }
 
     /// The folder that belongs to this execution.

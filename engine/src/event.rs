@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -140,6 +141,37 @@ pub enum Event {
     },
 }
 
+/// How fast an instance goes on: the time that passed since it first told where it is.
+///
+/// What it did before does not count: a training that goes on after step 500 did not do these in its first second.
+#[derive(Clone, Debug, Default)]
+pub struct Pace {
+    /// Unit → when the first position in it was told, and how much was done by then.
+    firsts: Vec<(String, Instant, u64)>,
+}
+
+impl Pace {
+    /// The time that the rest takes at the pace so far; none before there is a pace.
+    pub fn left(&mut self, position: &Position) -> Option<Duration> {
+        self.left_at(Instant::now(), position)
+    }
+
+    fn left_at(&mut self, now: Instant, position: &Position) -> Option<Duration> {
+        let known = self.firsts.iter().find(|(unit, ..)| *unit == position.unit);
+        let Some((_, began, first)) = known.filter(|(_, _, first)| *first <= position.done) else {
+            self.firsts.retain(|(unit, ..)| *unit != position.unit);
+            self.firsts.push((position.unit.clone(), now, position.done));
+            return None;
+        };
+        let total = position.total.filter(|total| *total >= position.done)?;
+        let (elapsed, done) = (now.duration_since(*began), position.done - first);
+        if done == 0 || elapsed < Duration::from_millis(500) {
+            return None;
+        }
+        Some(elapsed.mul_f64((total - position.done) as f64 / done as f64))
+    }
+}
+
 /// [`Progress`] on its way to an observer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Position {
@@ -213,6 +245,27 @@ mod tests {
             serde_json::to_string(&event).unwrap(),
             r#"{"event":"finished","executed":3,"restored":4,"shared":5,"failed":6,"steps":{"load":{"executed":1,"restored":2}},"seconds":0.5}"#
         );
+    }
+
+    #[test]
+    fn the_time_left_follows_from_the_pace_since_the_first_word() {
+        let position = |done, unit: &str| Position {
+            done,
+            total: Some(1200),
+            unit: unit.to_owned(),
+            ..Position::default()
+        };
+        let (mut pace, begin) = (Pace::default(), Instant::now());
+        let mut left = |seconds, done, unit| {
+            let left = pace.left_at(begin + Duration::from_secs(seconds), &position(done, unit));
+            left.map(|left| left.as_secs())
+        };
+        assert_eq!(left(0, 1000, "steps"), None, "went on after step 1000");
+        assert_eq!(left(10, 1100, "steps"), Some(10));
+        assert_eq!(left(11, 50, "sentences"), None, "another unit");
+        assert_eq!(left(13, 600, "sentences"), Some(2));
+        assert_eq!(left(20, 1200, "steps"), Some(0));
+        assert_eq!(left(30, 0, "steps"), None, "it begins again");
     }
 
     #[test]

@@ -106,4 +106,5 @@ pub use kind::{
 pub use manifest::Manifest;
 pub use plan::{Plan, Planned, Shown, Status, plan, show};
 pub use resources::Resources;
+pub use run::account::{Account, RunState};
 pub use run::{InstanceSummary, Outcome, RunOptions, Summary, run};

@@ -7,7 +7,6 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-#[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -189,6 +188,24 @@ fn set_lock(file: &File, at: u64, kind: libc::c_int) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// How many bytes an ordinary user can still write on the file system that holds `path`.
+pub(crate) fn free_space(path: &Path) -> io::Result<u64> {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `statvfs` is plain numbers for which zeros are a value; the string ends with a zero byte and lives until the call
+    // returns, which writes into the place given only.
+    #[expect(unsafe_code, reason = "std does not tell free space")]
+    let (result, told) = unsafe {
+        let mut told: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &mut told), told)
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // The types differ between systems.
+    #[allow(clippy::unnecessary_cast)]
+    Ok((told.f_bavail as u64).saturating_mul(told.f_frsize as u64))
 }
 
 /// Exchanges two names of one file system in one step.

@@ -203,6 +203,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A size in the largest unit that gives at least 1: `9.1 GiB`, `64.0 MiB`.
+pub(crate) fn in_units(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["bytes", "KiB", "MiB", "GiB"] {
+        if size < 1024.0 {
+            return match unit {
+                "bytes" => format!("{bytes} bytes"),
+                unit => format!("{size:.1} {unit}"),
+            };
+        }
+        size /= 1024.0;
+    }
+    format!("{size:.1} TiB")
+}
+
 /// A time in as few words as possible: `2 h`, `1 h 30 min`, `250 ms`.
 pub(crate) fn in_words(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -252,6 +267,12 @@ mod tests {
         for text in ["", "5", "h", "-5s", "0s", "5 parsecs"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_are_told_in_units() {
+        let told = [512, 1536, 100 << 20, 9 << 30, 3 << 40].map(in_units);
+        assert_eq!(told, ["512 bytes", "1.5 KiB", "100.0 MiB", "9.0 GiB", "3.0 TiB"]);
     }
 
     #[test]

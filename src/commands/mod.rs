@@ -1,9 +1,11 @@
 //! One verb per file, and what all of them begin with: the manifest, read and expanded, and the cache.
 
 pub(crate) mod exec;
+pub(crate) mod logs;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod show;
+pub(crate) mod status;
 
 use std::path::PathBuf;
 

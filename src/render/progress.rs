@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nerpipe_engine::event::Position;
+use nerpipe_engine::event::{Pace, Position};
 
 use super::numbers;
 use crate::terminal::Terminal;
@@ -18,11 +18,13 @@ pub(crate) struct Running<'a> {
     quiet: bool,
     /// Draws the bars; none where lines are written instead.
     bars: Option<MultiProgress>,
+    /// How far the run as a whole is, below all others.
+    whole: Option<ProgressBar>,
     instances: BTreeMap<String, State>,
 }
 
 struct State {
-    since: Instant,
+    pace: Pace,
     last_line: Instant,
     bar: Option<ProgressBar>,
 }
@@ -35,6 +37,7 @@ impl<'a> Running<'a> {
             terminal,
             quiet,
             bars,
+            whole: None,
             instances: BTreeMap::new(),
         }
     }
@@ -47,12 +50,35 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// The run as a whole is this far.
+    pub(crate) fn whole(&mut self, done: usize, failed: usize, all: usize) {
+        let Some(bars) = &self.bars else { return };
+        let whole = self.whole.get_or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new(all as u64));
+            bar.set_style(style("  {bar:24} {msg}"));
+            bar
+        });
+        let mut text = format!(
+            "{}/{} instances",
+            numbers::count(done as u64),
+            numbers::count(all as u64)
+        );
+        if failed > 0 {
+            text.push_str(&format!(", {} failed", numbers::count(failed as u64)));
+        }
+        whole.set_position(done as u64);
+        whole.set_message(text);
+    }
+
     /// An instance begins.
     pub(crate) fn begin(&mut self, instance: &str) {
         let bar = self.bars.as_ref().map(|bars| {
-            let bar = bars.add(ProgressBar::new_spinner());
+            let spinner = ProgressBar::new_spinner();
+            let bar = match &self.whole {
+                Some(whole) => bars.insert_before(whole, spinner),
+                None => bars.add(spinner),
+            };
             bar.set_style(style("{spinner} {prefix} {msg}"));
-            bar.set_prefix(instance.to_owned());
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
@@ -60,11 +86,27 @@ impl<'a> Running<'a> {
         self.instances.insert(
             instance.to_owned(),
             State {
-                since: now,
+                pace: Pace::default(),
                 last_line: now,
                 bar,
             },
         );
+        self.align();
+    }
+
+    /// Pads the names of what runs to one width, so that the bars stand below each other.
+    fn align(&self) {
+        let width = self
+            .instances
+            .keys()
+            .map(|name| name.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (name, state) in &self.instances {
+            if let Some(bar) = &state.bar {
+                bar.set_prefix(format!("{name:width$}"));
+            }
+        }
     }
 
     /// An instance has come this far.
@@ -72,7 +114,7 @@ impl<'a> Running<'a> {
         let Some(state) = self.instances.get_mut(instance) else {
             return;
         };
-        let left = time_left(state.since.elapsed(), position);
+        let left = state.pace.left(position);
         if let Some(bar) = &state.bar {
             if let Some(total) = position.total
                 && bar.length() != Some(total)
@@ -97,16 +139,16 @@ impl<'a> Running<'a> {
                 bars.remove(&bar);
             }
         }
+        self.align();
     }
 }
 
 /// What was stopped half-way leaves no bar behind.
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        for state in self.instances.values() {
-            if let Some(bar) = &state.bar {
-                bar.finish_and_clear();
-            }
+        let bars = self.instances.values().filter_map(|state| state.bar.as_ref());
+        for bar in bars.chain(&self.whole) {
+            bar.finish_and_clear();
         }
     }
 }
@@ -117,8 +159,8 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-/// `120/300 steps, loss 0.4312, 85.2 samples/s, 20.0 s left`
-fn describe(position: &Position, left: Option<Duration>) -> String {
+/// How far an instance is: `120/300 steps, loss 0.4312, 85.2 samples/s, 20.0 s left`
+pub(crate) fn describe(position: &Position, left: Option<Duration>) -> String {
     let mut text = numbers::count(position.done);
     if let Some(total) = position.total {
         text.push('/');
@@ -142,15 +184,6 @@ fn describe(position: &Position, left: Option<Duration>) -> String {
     text
 }
 
-/// The time that the rest takes at the pace so far; none before there is a pace.
-fn time_left(elapsed: Duration, position: &Position) -> Option<Duration> {
-    let total = position.total.filter(|total| *total >= position.done)?;
-    if position.done == 0 || elapsed < Duration::from_millis(500) {
-        return None;
-    }
-    Some(elapsed.mul_f64((total - position.done) as f64 / position.done as f64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,35 +201,15 @@ mod tests {
 
     #[test]
     fn progress_tells_step_loss_pace_and_time_left() {
-        let left = time_left(Duration::from_secs(10), &position());
-        assert_eq!(left, Some(Duration::from_secs(90)));
         assert_eq!(
-            describe(&position(), left),
+            describe(&position(), Some(Duration::from_secs(90))),
             "120/1,200 steps, loss 0.4313, 85.2 samples/s, 1 min 30 s left"
         );
-    }
-
-    #[test]
-    fn without_a_total_or_a_pace_there_is_no_time_left() {
         let open = Position {
-            total: None,
-            ..position()
+            done: 3,
+            unit: "files".to_owned(),
+            ..Position::default()
         };
-        assert_eq!(time_left(Duration::from_secs(10), &open), None);
-        assert_eq!(
-            describe(
-                &Position {
-                    done: 3,
-                    unit: "files".to_owned(),
-                    ..Position::default()
-                },
-                None
-            ),
-            "3 files"
-        );
-        assert_eq!(
-            time_left(Duration::from_secs(10), &Position { done: 0, ..position() }),
-            None
-        );
+        assert_eq!(describe(&open, None), "3 files");
     }
 }

@@ -16,6 +16,10 @@ pub(crate) struct Watcher<'a> {
     quiet: bool,
     /// Whether there are so few instances that each of them is told of.
     few: bool,
+    /// How many instances there are, are done, and failed or cannot run because of that.
+    all: usize,
+    done: usize,
+    failed: usize,
     running: Running<'a>,
 }
 
@@ -27,6 +31,9 @@ impl<'a> Watcher<'a> {
             json,
             quiet,
             few: true,
+            all: 0,
+            done: 0,
+            failed: 0,
             running: Running::new(terminal, quiet || json),
         }
     }
@@ -40,13 +47,29 @@ impl<'a> Watcher<'a> {
             }
         }
         match event {
-            Event::Started { instances, .. } => self.few = *instances <= FEW,
+            Event::Started { instances, .. } => {
+                self.few = *instances <= FEW;
+                self.all = *instances;
+            }
             Event::InstanceStarted { instance, .. } => self.running.begin(instance),
             Event::Progress { instance, position } => self.running.progress(instance, position),
-            Event::InstanceFinished { instance, .. } | Event::InstanceFailed { instance, .. } => {
+            Event::InstanceFinished { instance, .. } => {
                 self.running.end(instance);
+                self.done += 1;
             }
+            Event::InstanceFailed { instance, .. } => {
+                self.running.end(instance);
+                self.failed += 1;
+            }
+            Event::InstanceRestored { .. } | Event::InstanceShared { .. } => self.done += 1,
+            Event::InstanceBlocked { .. } => self.failed += 1,
             _ => {}
+        }
+        if !matches!(
+            event,
+            Event::Progress { .. } | Event::Log { .. } | Event::Finished { .. }
+        ) {
+            self.running.whole(self.done, self.failed, self.all);
         }
         if let Some(line) = self.line(event) {
             self.running.line(&line);

@@ -23,7 +23,7 @@ fn a_misspelt_command_or_option_gets_the_nearest() {
     assert!(outcome.stderr.contains("'plan'"), "{}", outcome.stderr);
     let outcome = project.nerpipe(&["train", "m.yaml"]).expect(2);
     assert!(
-        outcome.stderr.contains("\n  run   Run what is missing"),
+        outcome.stderr.contains("\n  run     Run what is missing"),
         "{}",
         outcome.stderr
     );

@@ -9,3 +9,4 @@ mod project;
 mod resume;
 mod run;
 mod show;
+mod status;

@@ -144,3 +144,33 @@ fn a_forced_run_begins_anew() {
     project.nerpipe(&["run", "long.yaml", "--force"]).expect(0);
     assert!(!log(&project).contains("goes on after step "), "{}", log(&project));
 }
+
+/// Where an ordinary user may not mount a file system of their own, there is nothing to test with.
+#[test]
+fn a_disk_that_is_too_small_for_a_training_is_exit_code_four() {
+    let project = project(60);
+    std::fs::create_dir(project.path("cache")).expect("a folder");
+    let in_small = |arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        let program = command.get_program().to_owned();
+        let mut small = Command::new("unshare");
+        small.args([
+            "-r",
+            "-m",
+            "sh",
+            "-c",
+            "mount -t tmpfs -o size=2m tmpfs cache && exec \"$0\" \"$@\"",
+        ]);
+        small.arg(program).args(arguments).current_dir(project.path(""));
+        command = small;
+        command.stdin(Stdio::null()).output()
+    };
+    if !in_small(&["--version"]).is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let output = in_small(&["run", "long.yaml"]).expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("failed model: it may write "), "{text}");
+    assert!(text.contains("MiB are free on the disk of "), "{text}");
+}

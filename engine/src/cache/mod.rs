@@ -13,6 +13,7 @@
 //!     ├── steps/ab/cdef….json   steps inside stages by fingerprint
 //!     ├── history/….jsonl       which fingerprints a stage of a manifest had: the reason of a rerun is found here
 //!     ├── logs/….log            one log per fingerprint
+//!     ├── runs/ID/run.json      accounts of the last runs
 //!     ├── unfinished/…          half-finished work of an instance, under its fingerprint, until its record exists
 //!     ├── secret                the key that values of the environment are hashed with
 //!     ├── lock  staging/        who works on what right now, and where

@@ -3,6 +3,7 @@
 //! [`run`] and what it is made of follow an instance's way: `schedule` decides what is next, and `pool` whether what it needs is
 //! free; `work` executes one instance and writes its record; `ends` says what a result means for the others.
 
+pub mod account;
 mod ends;
 mod pool;
 mod schedule;
@@ -10,6 +11,7 @@ mod slot;
 mod summary;
 mod work;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,10 +23,12 @@ use serde_json::Value;
 
 use crate::cache::{Cache, StepCounts};
 use crate::event::Event;
+use crate::files::FileError;
 use crate::fingerprint::Fingerprint;
 use crate::graph::Graph;
 use crate::judge::needed;
 use crate::kind::{Registry, StageError};
+use account::Keeper;
 use pool::Pool;
 
 /// How to run. The defaults run everything, one instance at a time, in this process.
@@ -203,7 +207,26 @@ pub fn run(
 ) -> Result<Summary, StageError> {
     let started = Instant::now();
     options.check(graph)?;
-    let mut summary = schedule::walk(graph, registry, cache, project, options, observer)?;
+    let account = RefCell::new(Keeper::begin(cache, &graph.name)?);
+    // An account that cannot be written must not end what it tells of; it is warned of at the end.
+    let untold = RefCell::new(None);
+    let note = |written: Result<(), FileError>| drop(written.map_err(|error| untold.replace(Some(error))));
+    let mut see = |event: Event| {
+        note(account.borrow_mut().see(&event));
+        observer(event);
+    };
+    let mut tick = || note(account.borrow_mut().tick());
+    let ended = schedule::walk(graph, registry, cache, project, options, &mut see, &mut tick);
+    note(account.borrow_mut().end(&ended));
+    let mut summary = ended?;
+    if let Some(error) = untold.take() {
+        let message = error.to_string();
+        observer(Event::Warning {
+            instance: None,
+            message: message.clone(),
+        });
+        summary.warnings.push(message);
+    }
     summary.seconds = started.elapsed().as_secs_f64();
     observer(Event::Finished {
         executed: summary.executed,

@@ -21,6 +21,7 @@ use crate::job::Children;
 use crate::judge::{Judge, Reason, Verdict, needed, upstream};
 use crate::kind::{Registry, StageError, Weight};
 use crate::publish::Publisher;
+use crate::resources::in_units;
 
 /// How often a run looks whether it was told to stop.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -42,6 +43,8 @@ pub(super) struct Scheduler<'a> {
     pub(super) publisher: Publisher<'a>,
     pub(super) judge: Judge<'a>,
     pub(super) observer: &'a mut dyn FnMut(Event),
+    /// Called now and then, even if nothing happens.
+    tick: &'a mut dyn FnMut(),
     pub(super) names: Vec<String>,
     pub(super) slots: Vec<Slot>,
     pub(super) ready: BTreeSet<usize>,
@@ -65,6 +68,7 @@ pub(super) fn walk(
     project: &Path,
     options: &RunOptions,
     observer: &mut dyn FnMut(Event),
+    tick: &mut dyn FnMut(),
 ) -> Result<Summary, StageError> {
     let publisher = Publisher::open(cache, project, options.overwrite)?;
     publisher.check(graph)?;
@@ -85,6 +89,7 @@ pub(super) fn walk(
         publisher,
         judge: Judge::new(graph, registry, cache, project),
         observer,
+        tick,
         names: graph.instances.iter().map(|instance| instance.name()).collect(),
         slots: needed.into_iter().map(Slot::new).collect(),
         ready: BTreeSet::new(),
@@ -146,6 +151,7 @@ impl<'a> Scheduler<'a> {
         loop {
             self.stop_if_cancelled(workshop);
             workshop.children.end_overdue();
+            (self.tick)();
             while !self.stopping
                 && let Some(number) = self.ready.pop_first()
             {
@@ -271,7 +277,7 @@ impl<'a> Scheduler<'a> {
                 };
                 self.slots[number].need = Some(need);
                 if let Some(memory) = self.pool.exceeds_memory(need.memory) {
-                    let (needs, there) = (bytes(need.memory), bytes(memory));
+                    let (needs, there) = (in_units(need.memory), in_units(memory));
                     self.warn(
                         number,
                         format!("it needs {needs} of memory and {there} are there; it runs alone"),
@@ -365,14 +371,4 @@ impl<'a> Scheduler<'a> {
 /// Memory that is expected of an instance where another of its stage held this much.
 fn with_margin(peak: u64) -> u64 {
     peak + peak / 10
-}
-
-/// `9.1 GiB`, `64 MiB`
-fn bytes(bytes: u64) -> String {
-    let mebibytes = bytes as f64 / 1024.0 / 1024.0;
-    if mebibytes < 1024.0 {
-        format!("{mebibytes:.0} MiB")
-    } else {
-        format!("{:.1} GiB", mebibytes / 1024.0)
-    }
 }

@@ -1,5 +1,6 @@
 //! The engine from a manifest to finished artifacts, with toy kinds that count what ran.
 
+mod account;
 mod command;
 mod crash;
 mod cutoff;

@@ -223,3 +223,15 @@ stages:
         r#"{"threads":2,"memory":4294967296,"timeout":7200.0,"retries":1}"#
     );
 }
+
+#[test]
+fn a_stage_that_would_fill_the_disk_is_not_begun() {
+    let project = heavy(&["hoard"]);
+    let error = project.run().instances[0].error.clone().unwrap();
+    assert_eq!(error.class, ErrorClass::Machine);
+    let message = error.message;
+    assert!(
+        message.starts_with("it may write 8388608.0 TiB, and ") && message.contains(" are free on the disk of `"),
+        "{message}"
+    );
+}

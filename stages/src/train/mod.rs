@@ -130,6 +130,7 @@ impl Kind for Train {
         let data = TrainingData::open(ctx, &settings)?;
         let device = open_device(ctx)?.autodiff();
         let recognizer = data.recognizer(ctx, &settings, &device)?;
+        ctx.check_space(space(&recognizer))?;
         let mut training = Training::new(ctx, &settings, &data, recognizer)?;
         if let Err(error) = training.run() {
             training.save_if_stopped(&error)?;
@@ -137,6 +138,16 @@ impl Kind for Train {
         }
         training.write()
     }
+}
+
+/// How many bytes a training may have on disk at once: while its state is replaced, weights and two moments twice and the best
+/// model twice, then the checkpoint beside them; and some for the log.
+fn space(recognizer: &Recognizer) -> u64 {
+    const COPIES: u64 = 3 + 3 + 1 + 1 + 1;
+    const LOG: u64 = 1 << 20;
+    let values = |shape: &[usize]| shape.iter().product::<usize>() as u64;
+    let weights: u64 = recognizer.weights().shapes().map(|(_, shape)| values(shape)).sum();
+    weights * size_of::<f32>() as u64 * COPIES + LOG
 }
 
 /// A training under way.
