@@ -284,10 +284,7 @@ fn measure(command: &mut Command) -> Outcome<Took> {
         .spawn()
         .map_err(|error| format!("cannot start `{name}`: {error}"))?;
     let (mut peak, mut cpu) = (0.0_f64, 0.0);
-    loop {
-        let Some((state, seconds)) = stat(child.id()) else {
-            break;
-        };
+    while let Some((state, seconds)) = stat(child.id()) {
         cpu = seconds;
         // It has ended and is not reaped yet: its times are final.
         if state == 'Z' {
