@@ -1,8 +1,9 @@
-//! The kind `load`: JSONL files → a checked corpus.
+//! The kind `load`: files of several formats → a checked corpus.
 //!
 //! Consumes files; produces a `corpus` with a part for each split that is given: `train`, `validation`, `test`. A part
-//! holds one file of normalized records for every input file, under the same name. Every file is a cached step of its
-//! own, so one changed file of ninety-one is one file read.
+//! holds one JSONL file of normalized records for every input file, under the same name (but for its end, if that is
+//! another format's), and one for every saved dataset. Each is a cached step of its own, so one changed file of
+//! ninety-one is one file read.
 //!
 //! With `limit`, `fraction` or `shuffle_seed` a split is a selection: its records in file order, or shuffled with the
 //! seed; of these the first `fraction`, and of these the first `limit`. They are written to one file `selected.jsonl`. A
@@ -23,7 +24,7 @@ use nerpipe_engine::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::corpus::{self, Counts};
+use crate::corpus::{self, Columns, Counts, Format, Found, Given, Origin, Source};
 use crate::rng::Rng;
 
 /// The splits that a corpus can have, in order.
@@ -47,9 +48,19 @@ pub struct Settings {
     /// The test files.
     #[serde(default)]
     pub test: Option<Value>,
-    /// What the files are; `jsonl` is the only format so far.
+    /// What the files are: `jsonl`, `conll`, `gliner`, `arrow` or `parquet`. If nothing is said, each file's name and first
+    /// bytes tell, and folders that `datasets` saved are read as such.
     #[serde(default)]
-    pub format: FileFormat,
+    pub format: Option<Format>,
+    /// The columns of column files, `{token: 1, tag: -1}`; what the files hold tells if nothing is said.
+    #[serde(default)]
+    pub columns: Option<Columns>,
+    /// The language of records that do not name one.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// The dataset of records that do not name one.
+    #[serde(default)]
+    pub dataset: Option<String>,
     /// How many records to take at most: a number for every split, or a map from split to number.
     #[serde(default)]
     pub limit: PerSplit<u64>,
@@ -59,15 +70,6 @@ pub struct Settings {
     /// Shuffles the records before `limit` and `fraction` choose among them. Given alone it shuffles every split.
     #[serde(default)]
     pub shuffle_seed: Option<u64>,
-}
-
-/// What corpus files are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileFormat {
-    /// One JSON object a line.
-    #[default]
-    Jsonl,
 }
 
 /// A value for some of the splits; written as one value for all of them, or as a map.
@@ -178,6 +180,14 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), SettingError> {
+        for (field, name) in [("language", &self.language), ("dataset", &self.dataset)] {
+            if let Some(problem) = name
+                .as_deref()
+                .and_then(|name| corpus::problem_of_name(name, "the name"))
+            {
+                return Err(SettingError::new(field, problem).help("give a short name, or leave the setting out"));
+            }
+        }
         if self.splits().next().is_none() {
             return Err(SettingError::new("", "no files are given").help("set `train`, `validation` or `test`"));
         }
@@ -216,11 +226,14 @@ impl Kind for Load {
     }
 
     fn fields(&self) -> &'static [Field] {
-        const FIELDS: [Field; 7] = [
+        const FIELDS: [Field; 10] = [
             Field::input("train"),
             Field::input("validation"),
             Field::input("test"),
             Field::counted("format"),
+            Field::counted("columns"),
+            Field::counted("language"),
+            Field::counted("dataset"),
             Field::counted("limit"),
             Field::counted("fraction"),
             Field::counted("shuffle_seed"),
@@ -244,16 +257,19 @@ impl Kind for Load {
 
     fn run(&self, ctx: &Context) -> Result<(), StageError> {
         let settings: Settings = ctx.settings()?;
-        let total: usize = settings.splits().map(|split| ctx.files(split).len()).sum();
+        let splits: Vec<(&str, Vec<Found>)> = settings
+            .splits()
+            .map(|split| Ok((split, sources(split, ctx.files(split), &settings)?)))
+            .collect::<Result<_, StageError>>()?;
+        let total: usize = splits.iter().map(|(_, found)| found.len()).sum();
         let mut done = 0;
-        for split in settings.splits() {
+        for (split, found) in splits {
             let files = ctx.files(split);
-            distinct_names(split, files)?;
             let mut counts = Counts::default();
-            let mut outputs = Vec::with_capacity(files.len());
-            for file in files {
+            let mut outputs = Vec::with_capacity(found.len());
+            for one in &found {
                 ctx.check_cancelled()?;
-                let output = load_file(ctx, file, settings.format)?;
+                let output = load_source(ctx, one, files)?;
                 counts += of_step(&output)?;
                 outputs.push(output);
                 done += 1;
@@ -266,8 +282,8 @@ impl Kind for Load {
             }
             match settings.selection(split) {
                 None => {
-                    for (file, output) in files.iter().zip(&outputs) {
-                        ctx.place(output, RECORDS, &format!("{split}/{}", file.name))?;
+                    for (one, output) in found.iter().zip(&outputs) {
+                        ctx.place(output, RECORDS, &format!("{split}/{}", one.name))?;
                     }
                 }
                 Some(selection) => {
@@ -283,46 +299,87 @@ impl Kind for Load {
     }
 }
 
-/// Two files of one name would be one file of the corpus.
-fn distinct_names(split: &str, files: &[InputFile]) -> Result<(), StageError> {
-    let mut seen: BTreeMap<&str, &Path> = BTreeMap::new();
-    for file in files {
-        if let Some(other) = seen.insert(&file.name, &file.path) {
+/// The sources among the files of `split`; two of one name would be one file of the corpus.
+fn sources(split: &str, files: &[InputFile], settings: &Settings) -> Result<Vec<Found>, StageError> {
+    let patterns = match split {
+        "train" => &settings.train,
+        "validation" => &settings.validation,
+        _ => &settings.test,
+    };
+    let patterns: Vec<String> = match patterns {
+        Some(Value::Array(patterns)) => patterns.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Some(Value::String(pattern)) => vec![pattern.clone()],
+        _ => Vec::new(),
+    };
+    let given: Vec<Given<'_>> = files
+        .iter()
+        .map(|file| Given {
+            name: &file.name,
+            path: &file.path,
+        })
+        .collect();
+    let named = |folder: &Path| corpus::is_named(folder, &patterns);
+    let mut found = corpus::find(&given, settings.format, Some(split), &named)?;
+    for one in &mut found {
+        one.source.columns = settings.columns.clone().unwrap_or_default();
+        one.source.origin = Origin {
+            language: settings.language.clone(),
+            dataset: settings.dataset.clone(),
+        };
+    }
+
+    let mut seen: BTreeMap<&str, &Source> = BTreeMap::new();
+    for Found { name, source, .. } in &found {
+        if let Some(other) = seen.insert(name, source) {
             return Err(StageError::new(format!(
-                "two files of `{split}` have the name `{}`: `{}` and `{}`",
-                file.name,
-                other.display(),
-                file.path.display()
+                "two files of `{split}` have the name `{name}`: `{}` and `{}`",
+                other.path.display(),
+                source.path.display()
             ))
             .help("name them by one glob, so that their folders tell them apart, or rename one"));
         }
     }
-    Ok(())
+    Ok(found)
 }
 
-/// Reads, checks and normalizes one file, or takes what an earlier run made of it.
-fn load_file(ctx: &Context, file: &InputFile, format: FileFormat) -> Result<StepOutput, StageError> {
+/// Reads, checks and normalizes one source, or takes what an earlier run made of it. `files` are all of its split.
+fn load_source(ctx: &Context, found: &Found, files: &[InputFile]) -> Result<StepOutput, StageError> {
+    let source = &found.source;
     let step = Step {
         name: "file",
         version: 2,
-        settings: json!({ "format": format }),
-        inputs: vec![file.digest],
+        settings: step_settings(source),
+        inputs: found.files.iter().map(|&place| files[place].digest).collect(),
     };
     ctx.step(step, |out| {
         let path = out.join(RECORDS);
         let mut writer = create(&path)?;
-        let name = file.path.display().to_string();
         let to_line = |record: &corpus::Record| -> Result<Vec<u8>, StageError> {
             let mut line = Vec::new();
             record.write_line(&mut line);
             Ok(line)
         };
-        let counts = corpus::read(&file.path, &name, to_line, |line| {
+        let counts = corpus::read_source(source, to_line, |line| {
             writer.write_all(&line).map_err(|error| cannot_write(&path, &error))
         })?;
         writer.flush().map_err(|error| cannot_write(&path, &error))?;
         serde_json::to_value(counts).map_err(|error| StageError::new(error.to_string()))
     })
+}
+
+/// What the records of a source depend on besides its bytes; only what is said, so that the rest can grow.
+fn step_settings(source: &Source) -> Value {
+    let mut settings = json!({ "format": source.format });
+    if source.columns != Columns::default() {
+        settings["columns"] = json!(source.columns);
+    }
+    let Origin { language, dataset } = &source.origin;
+    for (key, name) in [("language", language), ("dataset", dataset)] {
+        if let Some(name) = name {
+            settings[key] = json!(name);
+        }
+    }
+    settings
 }
 
 /// Writes the records that `selection` chooses from the files of a split.
@@ -448,14 +505,8 @@ fn of_step(output: &StepOutput) -> Result<Counts, StageError> {
 /// Counts for the run's summary; what was settled by rule only where there was something to settle.
 fn summary(counts: &Counts) -> Value {
     let mut summary = json!({ "sentences": counts.sentences, "words": counts.words, "entities": counts.entities });
-    for (key, count) in [
-        ("duplicate_spans_dropped", counts.duplicate_spans),
-        ("records_with_derived_spans", counts.derived_spans),
-        ("ids_made_up", counts.made_ids),
-    ] {
-        if count > 0 {
-            summary[key] = json!(count);
-        }
+    for (key, count) in counts.settled() {
+        summary[key] = json!(count);
     }
     summary
 }
@@ -479,7 +530,7 @@ mod tests {
     #[test]
     fn one_number_for_all_splits_is_the_same_as_spelling_them_out() {
         let short = resolve(json!({"train": "a", "limit": 5})).unwrap();
-        let long = resolve(json!({"train": "a", "limit": {"train": 5, "validation": 5, "test": 5}, "format": "jsonl"}));
+        let long = resolve(json!({"train": "a", "limit": {"train": 5, "validation": 5, "test": 5}}));
         assert_eq!(short.settings, long.unwrap().settings);
     }
 
@@ -491,7 +542,9 @@ mod tests {
         assert_eq!(path(json!({"train": "a", "limit": -1})), "limit");
         assert_eq!(path(json!({"train": "a", "limit": {"trian": 1}})), "limit");
         assert_eq!(path(json!({"train": "a", "fraction": {"train": 1.5}})), "fraction");
-        assert_eq!(path(json!({"train": "a", "format": "conll"})), "format");
+        assert_eq!(path(json!({"train": "a", "format": "xml"})), "format");
+        assert_eq!(path(json!({"train": "a", "columns": {"tga": 1}})), "columns.tga");
+        assert_eq!(path(json!({"train": "a", "language": " "})), "language");
     }
 
     #[test]
@@ -591,6 +644,35 @@ mod tests {
         let second = bench.run(&Load, json!({"train": "train.jsonl"})).unwrap();
         assert_eq!(first.artifact, second.artifact);
         assert_eq!(second.notes["train"]["records_with_derived_spans"], 1);
+    }
+
+    #[test]
+    fn other_formats_become_the_same_records() {
+        let bench = Bench::new();
+        bench.write("a.jsonl", record("x"));
+        bench.write("b.tsv", "# sent_id = x\nin\tO\nKöln\tB-city\n");
+        bench.write(
+            "c.json",
+            r#"[{"id": "x", "tokenized_text": ["in", "Köln"], "ner": [[1, 1, "city"]]}]"#,
+        );
+        let made = bench.run(&Load, json!({"train": "*"})).unwrap();
+        assert_eq!(made.names(), ["train/a.jsonl", "train/b.jsonl", "train/c.jsonl"]);
+        for name in ["a", "b", "c"] {
+            assert_eq!(made.text(&format!("train/{name}.jsonl")), record("x"));
+        }
+        let said =
+            json!({"train": "*.tsv", "format": "conll", "columns": {"tag": 2}, "language": "de", "dataset": "d"});
+        let made = bench.run(&Load, said).unwrap();
+        let expected = record("x").replace(r#""text""#, r#""language":"de","dataset":"d","text""#);
+        assert_eq!(made.text("train/b.jsonl"), expected);
+        bench.write("b.jsonl", record("x"));
+        let error = bench.run(&Load, json!({"train": "*"})).unwrap_err();
+        assert!(
+            error
+                .message
+                .starts_with("two files of `train` have the name `b.jsonl`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ struct Layout {
 }
 
 /// White space, as Python's `str.split` sees it.
-fn is_space(c: char) -> bool {
+pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
@@ -113,6 +113,11 @@ pub(super) fn check(raw: RawRecord, line: u64) -> Result<(Record, Notes), Record
         },
         notes,
     ))
+}
+
+/// Whether the text is made of the tokens, with only white space between them.
+pub(super) fn holds(text: &str, tokens: &[String]) -> bool {
+    lay_out(text, tokens).is_ok()
 }
 
 /// Finds every token in the text, with only white space between them.
@@ -228,7 +233,7 @@ fn check_span(span: &RawSpan, length: u32, unit: &str, text: &str) -> Result<(),
 }
 
 /// What is wrong with a label, or with the name of a language or dataset; `what` is what the message calls it.
-fn problem_of_name(name: &str, what: &str) -> Option<String> {
+pub(crate) fn problem_of_name(name: &str, what: &str) -> Option<String> {
     let problem = if name.trim().is_empty() {
         "is blank"
     } else if name.trim() != name {
@@ -400,7 +405,7 @@ fn off_tokens(index: usize, span: &Span, text: &str) -> RecordError {
 }
 
 /// A piece of users' text for a message: quoted, escaped, at most 40 characters.
-fn show(text: &str) -> String {
+pub(super) fn show(text: &str) -> String {
     let mut short: String = text.chars().take(40).collect();
     if text.chars().nth(40).is_some() {
         short.push('…');

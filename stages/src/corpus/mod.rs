@@ -1,4 +1,4 @@
-//! Corpora: records with entities, read strictly and streamed line by line from JSONL files.
+//! Corpora: records with entities, read strictly and streamed from files of several formats ([`Format`]).
 //!
 //! A record is `{"id"?, "text", "tokens": [..], "token_spans": [{"start", "end", "label"}], "char_spans": [..]}`. Ends
 //! are exclusive; character positions are Unicode code points. Every record is checked: tokens must be those of the text
@@ -20,13 +20,25 @@
 //! - Empty and blank texts, blank tokens, and missing tokens are errors.
 
 mod check;
+mod dataset;
+#[cfg(test)]
+mod fixtures;
+mod formats;
 mod parse;
 mod read;
+mod source;
+pub mod stats;
+#[cfg(test)]
+mod testing;
+pub mod write;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use check::problem_of_name;
+pub use formats::{Column, Columns};
 pub use parse::{Notes, RecordError, parse_record};
-pub use read::{CorpusError, Counts, read};
+pub use read::{CorpusError, Counts, Parsed, read, read_source, scan};
+pub use source::{Format, Found, Given, Source, below, find, is_named};
 
 /// The longest label, in code points.
 pub const MAX_LABEL: usize = 1000;

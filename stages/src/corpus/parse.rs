@@ -43,6 +43,14 @@ pub struct Notes {
     pub derived_spans: bool,
     /// Whether the record had no id.
     pub made_id: bool,
+    /// Lines of a column file without a token.
+    pub empty_tokens: u64,
+    /// Whether the tokens make up the text, because the one that was given does not hold them.
+    pub joined_text: bool,
+    /// Entities whose first tag says that it is the first.
+    pub marked_begins: u64,
+    /// Entities whose first tag does not say so.
+    pub bare_begins: u64,
 }
 
 /// Reads and checks one line. `line` is its number, for a record without an id.
@@ -52,17 +60,19 @@ pub struct Notes {
 pub fn parse_record(bytes: &[u8], line: u64) -> Result<(Record, Notes), RecordError> {
     let json = utf8(bytes)?;
     shape(json)?;
-    let raw: RawRecord = {
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        let raw = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| explain(json, error))?;
-        deserializer.end().map_err(|error| trailing(json, &error))?;
-        raw
-    };
-    check(raw, line)
+    check(decode(json)?, line)
+}
+
+/// One JSON object as `T`, or the field that is wrong.
+pub(super) fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, RecordError> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| explain(json, error))?;
+    deserializer.end().map_err(|error| trailing(json, &error))?;
+    Ok(value)
 }
 
 /// The line as text, or where it stops being UTF-8.
-fn utf8(bytes: &[u8]) -> Result<&str, RecordError> {
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, RecordError> {
     std::str::from_utf8(bytes).map_err(|error| {
         let position = error.valid_up_to();
         RecordError::new(
@@ -88,7 +98,7 @@ fn shape(json: &str) -> Result<(), RecordError> {
 }
 
 /// A record as written.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct RawRecord {
     #[serde(default)]
     pub(super) id: Option<Id>,
@@ -184,7 +194,7 @@ enum SpanKey {
 }
 
 /// A position: a whole number that fits in 32 bits.
-struct Position(u32);
+pub(super) struct Position(pub(super) u32);
 
 impl<'de> Deserialize<'de> for Position {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

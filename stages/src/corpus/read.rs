@@ -1,25 +1,19 @@
-//! Streaming a JSONL file: lines are cut in order, records parsed side by side, results handed out in order.
+//! Streaming a source: pieces are cut in order, records parsed side by side, results handed out in order.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use nerpipe_engine::StageError;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Record;
-use super::parse::{Notes, RecordError, parse_record};
+use super::formats::{Conll, Gliner, Jsonl, Tables};
+use super::parse::{Notes, RecordError};
+use super::source::{Format, Source};
+use super::{Origin, Record};
 
-/// Lines that are parsed together.
-const BATCH_LINES: usize = 1024;
-/// Bytes after which a batch is full.
-const BATCH_BYTES: usize = 4 << 20;
-/// The longest line that is taken, so that a file without line ends cannot fill the memory.
-const MAX_LINE: u64 = 1 << 30;
-
-/// What a file holds, and what was settled by rule while it was read.
+/// What a source holds, and what was settled by rule while it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     /// Records.
     pub sentences: u64,
@@ -31,18 +25,47 @@ pub struct Counts {
     pub duplicate_spans: u64,
     /// Records of which one list of spans was worked out from the other.
     pub derived_spans: u64,
-    /// Records without an id.
+    /// Records without an id, in a format that has ids.
     pub made_ids: u64,
+    /// Lines of a column file whose token is empty and whose tag is `O`, which are left out.
+    pub empty_tokens: u64,
+    /// Records whose `# text` does not hold their tokens, so that the tokens make up the text.
+    pub joined_texts: u64,
+    /// Entities that begin with a `B-`, `S-` or `U-` where no entity of their type stands before them.
+    pub marked_begins: u64,
+    /// Entities that begin with another prefix, as IOB1 has it.
+    pub bare_begins: u64,
 }
 
 impl Counts {
-    fn record(&mut self, record: &Record, notes: Notes) {
+    /// Adds a record that was read.
+    pub fn record(&mut self, record: &Record, notes: Notes) {
         self.sentences += 1;
         self.words += record.tokens.len() as u64;
         self.entities += record.token_spans.len() as u64;
         self.duplicate_spans += notes.duplicate_spans;
         self.derived_spans += u64::from(notes.derived_spans);
         self.made_ids += u64::from(notes.made_id);
+        self.empty_tokens += notes.empty_tokens;
+        self.joined_texts += u64::from(notes.joined_text);
+        self.marked_begins += notes.marked_begins;
+        self.bare_begins += notes.bare_begins;
+    }
+
+    /// What was settled by rule, by the names that people are shown; only what happened.
+    pub fn settled(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        // A file in IOB1 has no marked begins; where there are both, an inside tag that begins an entity is odd.
+        let stray = if self.marked_begins > 0 { self.bare_begins } else { 0 };
+        [
+            ("duplicate_spans_dropped", self.duplicate_spans),
+            ("records_with_derived_spans", self.derived_spans),
+            ("ids_made_up", self.made_ids),
+            ("empty_tokens_left_out", self.empty_tokens),
+            ("texts_made_of_tokens", self.joined_texts),
+            ("entities_begun_by_inside_tags", stray),
+        ]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
     }
 }
 
@@ -54,17 +77,24 @@ impl std::ops::AddAssign for Counts {
         self.duplicate_spans += other.duplicate_spans;
         self.derived_spans += other.derived_spans;
         self.made_ids += other.made_ids;
+        self.empty_tokens += other.empty_tokens;
+        self.joined_texts += other.joined_texts;
+        self.marked_begins += other.marked_begins;
+        self.bare_begins += other.bare_begins;
     }
 }
 
 /// What is wrong with a corpus file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}{}{}: {reason}", line.map(|line| format!(":{line}")).unwrap_or_default(), shown_field(field))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{file}{}: {}{reason}", shown_place(*line, *row), shown_field(field))]
 pub struct CorpusError {
     /// The file as the user named it.
     pub file: String,
-    /// The line, counted from 1; none if the whole file is meant.
+    /// The line, counted from 1; none in a file that has no lines, or if the whole file is meant.
     pub line: Option<u64>,
+    /// The row, counted from 0 as `datasets` does, in a table; none in other files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<u64>,
     /// The field, such as `char_spans[1].end`; empty if none is meant.
     pub field: String,
     /// What is wrong.
@@ -73,33 +103,72 @@ pub struct CorpusError {
     pub help: Option<String>,
 }
 
+fn shown_place(line: Option<u64>, row: Option<u64>) -> String {
+    match (line, row) {
+        (Some(line), _) => format!(":{line}"),
+        (None, Some(row)) => format!(": row {row}"),
+        (None, None) => String::new(),
+    }
+}
+
 fn shown_field(field: &str) -> String {
     if field.is_empty() {
         String::new()
     } else {
-        format!(": `{field}`")
+        format!("`{field}`: ")
     }
 }
 
 impl CorpusError {
-    fn file(file: &str, reason: impl Into<String>) -> Self {
+    /// What is wrong with a file as a whole.
+    pub fn new(file: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::file(file, reason)
+    }
+
+    /// What is wrong with a record that was read from `file`.
+    pub fn about(file: &str, record: &Record, error: RecordError) -> Self {
+        let error = Self::of(file, error);
         Self {
-            file: file.to_owned(),
+            reason: format!("record `{}`: {}", record.id, error.reason),
+            ..error
+        }
+    }
+
+    pub(crate) fn file(file: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            file: file.into(),
             line: None,
+            row: None,
             field: String::new(),
             reason: reason.into(),
             help: None,
         }
     }
 
-    fn at(file: &str, line: u64, error: RecordError) -> Self {
+    pub(super) fn at(file: &str, line: u64, error: RecordError) -> Self {
+        Self {
+            line: Some(line),
+            ..Self::of(file, error)
+        }
+    }
+
+    pub(super) fn of(file: &str, error: RecordError) -> Self {
         let RecordError { field, reason, help } = error;
         Self {
-            file: file.to_owned(),
-            line: Some(line),
             field,
-            reason,
             help,
+            ..Self::file(file, reason)
+        }
+    }
+
+    pub(super) fn row(self, row: u64) -> Self {
+        Self { row: Some(row), ..self }
+    }
+
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
+        Self {
+            help: Some(help.into()),
+            ..self
         }
     }
 }
@@ -114,146 +183,144 @@ impl From<CorpusError> for StageError {
     }
 }
 
-/// Reads the JSONL file `path`, called `file` in messages. `work` is applied to the records side by side; `take` gets
-/// its results one after the other, in the order of the lines. Memory stays constant, whatever the file's length.
+/// Hands out the pieces of a source in order, each of which holds one record.
+pub(super) trait Reader: Sync {
+    /// What one record is made from.
+    type Piece: Send + Sync;
+
+    /// The next pieces; none at the end.
+    ///
+    /// # Errors
+    /// What makes reading on impossible.
+    fn next_batch(&mut self) -> Result<Vec<Self::Piece>, CorpusError>;
+
+    /// The record of a piece.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    fn parse(&self, piece: &Self::Piece) -> Result<(Record, Notes), CorpusError>;
+}
+
+/// A record that was read, with what was settled by rule, or what is wrong with it.
+pub type Parsed = Result<(Record, Notes), CorpusError>;
+
+/// Reads the JSONL file `path`, called `file` in messages, as [`read_source`] does.
 ///
 /// # Errors
-/// The first record that is wrong, in the order of the lines, or what `work` or `take` fail with; also if the file
-/// cannot be read or holds no record.
+/// As [`read_source`].
 pub fn read<T: Send, E: From<CorpusError> + Send>(
     path: &Path,
     file: &str,
     work: impl Fn(&Record) -> Result<T, E> + Sync,
+    take: impl FnMut(T) -> Result<(), E>,
+) -> Result<Counts, E> {
+    let source = Source {
+        name: file.to_owned(),
+        path: path.to_owned(),
+        format: Format::Jsonl,
+        ..Source::default()
+    };
+    read_source(&source, work, take)
+}
+
+/// Reads a source. `work` is applied to the records side by side; `take` gets its results one after the other, in the
+/// order of the records. Memory stays constant, whatever the source's length.
+///
+/// # Errors
+/// The first record that is wrong, in their order, or what `work` or `take` fail with; also if the source cannot be
+/// read or holds no record.
+pub fn read_source<T: Send, E: From<CorpusError> + Send>(
+    source: &Source,
+    work: impl Fn(&Record) -> Result<T, E> + Sync,
     mut take: impl FnMut(T) -> Result<(), E>,
 ) -> Result<Counts, E> {
-    let mut lines = Lines::open(path, file)?;
     let mut counts = Counts::default();
-    loop {
-        let batch = lines.next_batch()?;
-        if batch.is_empty() {
-            break;
-        }
-        let results: Vec<Result<_, E>> = batch
-            .par_iter()
-            .map(|line| {
-                let (record, notes) = parse_record(&line.bytes, line.number)
-                    .map_err(|error| CorpusError::at(file, line.number, lines.better(line.number, error)))?;
-                let mut counts = Counts::default();
-                counts.record(&record, notes);
-                Ok((counts, work(&record)?))
-            })
-            .collect();
-        for result in results {
+    scan(
+        source,
+        |parsed| -> Result<(Counts, T), E> {
+            let (record, notes) = parsed?;
+            let mut counts = Counts::default();
+            counts.record(&record, notes);
+            Ok((counts, work(&record)?))
+        },
+        |result| {
             let (of_record, value) = result?;
             counts += of_record;
-            take(value)?;
-        }
-    }
-    if counts.sentences == 0 {
-        let error = CorpusError {
-            help: Some("a corpus file needs a record a line".to_owned()),
-            ..CorpusError::file(file, "there are no records in the file")
-        };
-        return Err(error.into());
-    }
+            take(value)
+        },
+    )?;
     Ok(counts)
 }
 
-/// A line that is not blank.
-struct Line {
-    number: u64,
-    bytes: Vec<u8>,
-}
-
-/// Cuts a file into batches of lines.
-struct Lines<'a> {
-    file: &'a str,
-    reader: BufReader<File>,
-    number: u64,
-    /// What the file is, if its first bytes tell that it is no text.
-    other_format: Option<&'static str>,
-}
-
-/// First bytes of files that are sometimes handed over under a JSONL name.
-const OTHER_FORMATS: [(&[u8], &str); 7] = [
-    (b"\x1f\x8b", "gzip data; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "zstd data; unpack it first"),
-    (b"PK\x03\x04", "a zip archive; unpack it first"),
-    (b"PAR1", "a Parquet file; write it as JSONL first"),
-    (b"ARROW1", "an Arrow file; write it as JSONL first"),
-    (b"\xff\xfe", "UTF-16; save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16; save it as UTF-8"),
-];
-
-impl<'a> Lines<'a> {
-    fn open(path: &Path, file: &'a str) -> Result<Self, CorpusError> {
-        let failed =
-            |error: std::io::Error| CorpusError::file(file, format!("failed to open the corpus file: {error}"));
-        // A pipe would block for ever, so what it is comes before opening it.
-        if !std::fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(CorpusError::file(file, "the corpus file is not a regular file"));
-        }
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
-        let head = reader.fill_buf().map_err(failed)?;
-        let other_format = OTHER_FORMATS
-            .iter()
-            .find(|(magic, _)| head.starts_with(magic))
-            .map(|(_, what)| *what);
-        if head.starts_with(b"\xef\xbb\xbf") {
-            reader.consume(3);
-        }
-        Ok(Self {
-            file,
-            reader,
-            number: 0,
-            other_format,
-        })
+/// Reads a source to its end, however many records are wrong. `work` gets each record, or what is wrong with it, side by
+/// side with others; `take` gets its results in the order of the records.
+///
+/// # Errors
+/// What makes reading on impossible, and what `take` fails with; also if the source holds no record.
+pub fn scan<T: Send, E: From<CorpusError>>(
+    source: &Source,
+    work: impl Fn(Parsed) -> T + Sync,
+    take: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    let default = &source.origin;
+    match source.format {
+        Format::Jsonl => pump(Jsonl::open(source)?, source, default, work, take),
+        Format::Conll => pump(Conll::open(source)?, source, default, work, take),
+        Format::Gliner => pump(Gliner::open(source)?, source, default, work, take),
+        Format::Arrow | Format::Parquet | Format::Dataset => pump(Tables::open(source)?, source, default, work, take),
     }
+}
 
-    /// The next lines that are not blank; none at the end of the file.
-    fn next_batch(&mut self) -> Result<Vec<Line>, CorpusError> {
-        let mut batch = Vec::new();
-        let mut size = 0;
-        while batch.len() < BATCH_LINES && size < BATCH_BYTES {
-            let mut bytes = Vec::new();
-            let read = (&mut self.reader)
-                .take(MAX_LINE)
-                .read_until(b'\n', &mut bytes)
-                .map_err(|error| CorpusError::file(self.file, format!("failed to read the corpus file: {error}")))?;
-            if read == 0 {
-                break;
-            }
-            self.number += 1;
-            if read as u64 == MAX_LINE {
-                let error = RecordError {
-                    field: String::new(),
-                    reason: "the line is longer than 1 GiB".to_owned(),
-                    help: None,
-                };
-                return Err(CorpusError::at(self.file, self.number, error));
-            }
-            size += read;
-            if !bytes.iter().all(u8::is_ascii_whitespace) {
-                batch.push(Line {
-                    number: self.number,
-                    bytes,
+fn pump<R: Reader, T: Send, E: From<CorpusError>>(
+    mut reader: R,
+    source: &Source,
+    default: &Origin,
+    work: impl Fn(Parsed) -> T + Sync,
+    mut take: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut any = false;
+    loop {
+        let batch = reader.next_batch()?;
+        if batch.is_empty() {
+            break;
+        }
+        any = true;
+        let results: Vec<T> = batch
+            .par_iter()
+            .map(|piece| {
+                let parsed = reader.parse(piece).map(|(mut record, notes)| {
+                    let Origin { language, dataset } = default;
+                    if record.origin.language.is_none() {
+                        record.origin.language.clone_from(language);
+                    }
+                    if record.origin.dataset.is_none() {
+                        record.origin.dataset.clone_from(dataset);
+                    }
+                    (record, notes)
                 });
-            }
-        }
-        Ok(batch)
-    }
-
-    /// The error, or a better one if the file is not text at all.
-    fn better(&self, line: u64, error: RecordError) -> RecordError {
-        match self.other_format {
-            Some(what) if line == 1 => RecordError {
-                field: String::new(),
-                reason: format!("the file is {what}"),
-                help: None,
-            },
-            _ => error,
+                work(parsed)
+            })
+            .collect();
+        for result in results {
+            take(result)?;
         }
     }
+    if any {
+        return Ok(());
+    }
+    let what = match source.format {
+        Format::Dataset => "there are no records in the split",
+        _ => "there are no records in the file",
+    };
+    let error = CorpusError::file(&source.name, what);
+    Err(match source.format {
+        Format::Jsonl => error.help("a corpus file needs a record a line"),
+        Format::Conll => {
+            error.help("a column file needs a token and its tag a line, and a blank line after each sentence")
+        }
+        _ => error,
+    }
+    .into())
 }
 
 #[cfg(test)]
@@ -290,7 +357,7 @@ mod tests {
 
     #[test]
     fn records_come_in_order_across_batches() {
-        let count = 2 * BATCH_LINES + 100;
+        let count = 3000;
         let lines: String = (0..count).map(|id| record(id) + "\n").collect();
         let (ids, counts) = ids(lines.as_bytes()).unwrap();
         assert_eq!(ids, (0..count).map(|id| id.to_string()).collect::<Vec<_>>());
