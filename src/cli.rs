@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{exec, logs, plan, run, show, status};
+use crate::commands::{data, exec, logs, plan, run, show, status};
 use crate::exit::{Error, Exit};
 use crate::terminal::Terminal;
 
@@ -32,7 +32,7 @@ Start here:
   nerpipe run pipelines/all_encoders.yaml     train four systems on the sample corpus and compare them
   nerpipe plan pipelines/all_encoders.yaml    show what that would run, and why
 
-Exit codes: 0 done, 1 an instance failed, 2 wrong command line, 3 wrong manifest, 4 cache or disk trouble,
+Exit codes: 0 done, 1 an instance failed or data are wrong, 2 wrong command line, 3 wrong manifest, 4 cache or disk trouble,
 130 interrupted";
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     /// Print the log of one instance, or follow it
     Logs(logs::LogsArgs),
+    /// Check corpora, count what is in them, write them in other formats
+    Data(data::DataArgs),
     /// Run one job in this process; started by `run`
     #[command(hide = true)]
     Exec(exec::ExecArgs),
@@ -61,6 +63,7 @@ impl Command {
             Self::Show(args) => show::show(args, terminal),
             Self::Status(args) => status::status(args, terminal),
             Self::Logs(args) => logs::logs(args, terminal),
+            Self::Data(args) => data::data(args, terminal),
             Self::Exec(args) => exec::exec(args),
         }
     }

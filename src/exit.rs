@@ -3,7 +3,7 @@
 //! | code | meaning                                                                |
 //! |------|------------------------------------------------------------------------|
 //! | 0    | done; a reader that closed its end of a pipe early changes nothing     |
-//! | 1    | the run ended, and at least one instance failed                        |
+//! | 1    | at least one instance failed, or a check of data found problems        |
 //! | 2    | the command line is wrong                                              |
 //! | 3    | the manifest is wrong; nothing was started                             |
 //! | 4    | the cache, the project folder or the disk is in the way                |

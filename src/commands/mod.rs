@@ -1,5 +1,6 @@
 //! One verb per file, and what all of them begin with: the manifest, read and expanded, and the cache.
 
+pub(crate) mod data;
 pub(crate) mod exec;
 pub(crate) mod logs;
 pub(crate) mod plan;

@@ -1,5 +1,6 @@
 //! Engine values → text for people. Everything here returns text or draws on standard error.
 
+pub(crate) mod data;
 pub(crate) mod diagnostics;
 pub(crate) mod numbers;
 pub(crate) mod plan;

@@ -1,6 +1,7 @@
 //! Drives the real program in throwaway projects.
 
 mod command;
+mod data;
 mod errors;
 mod help;
 mod pipeline;
