@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 
 mod bench;
+mod bench_data;
 mod end_to_end;
 mod shell;
 
@@ -98,6 +99,20 @@ enum Bench {
         /// Where engine.md and engine.json are written [default: `bench` in the target folder]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+    /// Read, check and tokenize a corpus, against the tokenizers library alone and against Python
+    Data {
+        /// A corpus in JSONL, or a folder with its train.jsonl
+        #[arg(long, value_name = "PATH")]
+        data: PathBuf,
+        /// An encoder as Hugging Face lays it out: config.json, model.safetensors, tokenizer.json
+        #[arg(long, value_name = "DIR")]
+        encoder: PathBuf,
+        /// A Python that has datasets and transformers
+        #[arg(long, value_name = "PROGRAM")]
+        python: Option<PathBuf>,
+        /// Where to write the figures as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
 }
 
@@ -164,6 +179,28 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
                 out: out.as_deref(),
             };
             bench::engine::run(&task, shell)
+        Task::Bench(Bench::Data {
+            data,
+            encoder,
+            python,
+            json,
+        }) => {
+            build(shell)?;
+            shell.run(&mut cargo(&[
+                "build",
+                "--release",
+                "--workspace",
+                "--example",
+                "encode_batch",
+            ]))?;
+            let corpus = if data.is_dir() { data.join("train.jsonl") } else { data };
+            let settings = bench_data::Settings {
+                corpus: &corpus,
+                encoder: &encoder,
+                python: python.as_deref(),
+                json: json.as_deref(),
+            };
+            bench_data::run(&settings, shell)
         }
         Task::GpuCheck => gpu_check(shell),
         Task::Sample => {
