@@ -223,12 +223,25 @@ impl Field {
 pub struct Port {
     /// Its name under `inputs:`; `*` takes inputs of any name.
     pub name: &'static str,
-    /// The artifact type it takes; must equal the upstream kind's [`Kind::produces`]. `*` takes any.
+    /// The artifact type it takes, which the upstream kind's [`Kind::produces`] must be; several are written `encoder|model`. `*`
+    /// takes any.
     pub takes: &'static str,
     /// Whether it must be connected.
     pub required: bool,
     /// Whether it takes `{collect: stage}` (many artifacts) rather than one; a port called `*` then takes both.
     pub collects: bool,
+}
+
+impl Port {
+    /// Whether it takes artifacts of type `artifact`.
+    pub fn accepts(&self, artifact: &str) -> bool {
+        self.takes == "*" || self.takes.split('|').any(|one| one == artifact)
+    }
+
+    /// The types it takes, for messages.
+    pub(crate) fn shown(&self) -> String {
+        self.takes.replace('|', "` or `")
+    }
 }
 
 /// What is known of the artifacts at each connected port before any is made, for [`Kind::resolve`].

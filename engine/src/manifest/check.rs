@@ -133,21 +133,21 @@ fn check_ports(
             .stages
             .get(upstream)
             .and_then(|stage| Some(registry.get(&stage.kind)?.type_of(&stage.with)));
-        if let Some(makes) = makes.filter(|makes| port.takes != "*" && port.takes != *makes) {
+        if let Some(makes) = makes.filter(|makes| !port.accepts(makes)) {
             let fitting = manifest.stages.iter().filter(|(_, stage)| {
                 registry
                     .get(&stage.kind)
-                    .is_some_and(|kind| kind.type_of(&stage.with) == port.takes)
+                    .is_some_and(|kind| port.accepts(kind.type_of(&stage.with)))
             });
             let fitting: Vec<String> = fitting.map(|(name, _)| format!("`{name}`")).collect();
             let help = if fitting.is_empty() {
-                format!("no stage here makes `{}`", port.takes)
+                format!("no stage here makes `{}`", port.shown())
             } else {
-                format!("stages that make `{}`: {}", port.takes, fitting.join(", "))
+                format!("stages that make `{}`: {}", port.shown(), fitting.join(", "))
             };
             let message = format!(
                 "input `{name}` takes `{}`, but `{upstream}` makes `{makes}`",
-                port.takes
+                port.shown()
             );
             reader.bad_value(&place, message, Some(help));
         }
@@ -166,7 +166,7 @@ fn check_ports(
     };
     for port in kind.ports().iter().filter(|port| port.required && !is_there(port)) {
         let form = if port.collects { "{collect: stage}" } else { "stage" };
-        let help = format!("add `inputs: {{{}: {form}}}`; it takes `{}`", port.name, port.takes);
+        let help = format!("add `inputs: {{{}: {form}}}`; it takes `{}`", port.name, port.shown());
         let holder = if written.is_some() { &inputs_path } else { path };
         reader.bad_key(
             holder,
