@@ -4,25 +4,36 @@
 //! Face tokenizers do with `is_split_into_words`; in the *text view* the text is encoded as one string. Neither adds
 //! special tokens: prompts are put together from ids when a batch is made.
 //!
+//! A byte-level tokenizer (RoBERTa's, ModernBERT's) tells `word` at the beginning of a text from ` word` within it. In the words view
+//! every word has the blank before it, as with `add_prefix_space`, which Hugging Face asks for there.
+//!
 //! Users' text is never searched for special tokens, so a literal `[SEP]` or `<s>` in it stays plain text.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{AddedToken, Tokenizer};
 
 /// The ids of the tokens that a model's input is put together with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpecialIds {
-    /// The first token of an input, such as `[CLS]` or `<s>`.
-    pub cls: u32,
+    /// The first token of an input, such as `[CLS]` or `<s>`; T5 has none.
+    pub cls: Option<u32>,
     /// The token that ends a segment, such as `[SEP]` or `</s>`.
     pub sep: u32,
     /// The token that fills up a batch, such as `[PAD]` or `<pad>`.
     pub pad: u32,
     /// The token for what the vocabulary cannot spell, if the tokenizer has one.
     pub unk: Option<u32>,
+}
+
+impl SpecialIds {
+    /// How many tokens stand around a text.
+    pub fn count(&self) -> usize {
+        usize::from(self.cls.is_some()) + 1
+    }
 }
 
 /// The subwords of one text, without special tokens. All four lists are equally long.
@@ -56,9 +67,9 @@ pub enum TokenizerError {
         /// What the library said.
         reason: String,
     },
-    /// The post-processor does not put one token before and one after a text.
+    /// The post-processor does not put one token after a text, and one or none before it.
     #[error(
-        "the tokenizer wraps a text in {found} special tokens, where one before it and one after it are needed; \
+        "the tokenizer wraps a text in {found} special tokens, where one after it is needed and one may stand before it; \
          give it a post-processor such as BERT's `[CLS] … [SEP]`"
     )]
     Special {
@@ -82,6 +93,8 @@ pub struct TextTokenizer {
     special: SpecialIds,
     /// Ids that no text may produce (all special tokens but the unknown one), sorted.
     reserved: Vec<u32>,
+    /// Whether a word by itself needs a blank before it.
+    blank_before_words: bool,
     /// Words that were encoded before. A corpus repeats its words, and encoding one costs far more than looking it up.
     known: RwLock<HashMap<String, Arc<Encoded>>>,
 }
@@ -122,8 +135,10 @@ impl TextTokenizer {
         let wrapped = tokenizer.encode_fast("", true).map_err(|error| TokenizerError::Parse {
             reason: error.to_string(),
         })?;
-        let &[cls, sep] = wrapped.get_ids() else {
-            return Err(TokenizerError::Special { found: wrapped.len() });
+        let (cls, sep) = match *wrapped.get_ids() {
+            [cls, sep] => (Some(cls), sep),
+            [sep] => (None, sep),
+            _ => return Err(TokenizerError::Special { found: wrapped.len() }),
         };
         let find = |names: &[&str]| names.iter().find_map(|name| tokenizer.token_to_id(name));
         let pad = declared_pad
@@ -135,16 +150,19 @@ impl TextTokenizer {
             .get_added_tokens_decoder()
             .into_iter()
             .filter_map(|(id, token)| token.special.then_some(id))
-            .chain([cls, sep, pad])
+            .chain(cls)
+            .chain([sep, pad])
             .filter(|id| Some(*id) != unk)
             .collect();
         reserved.sort_unstable();
         reserved.dedup();
         let special = SpecialIds { cls, sep, pad, unk };
+        let blank_before_words = tokenizer.get_pre_tokenizer().is_some_and(wants_blank);
         Ok(Self {
             tokenizer,
             special,
             reserved,
+            blank_before_words,
             known: RwLock::default(),
         })
     }
@@ -202,7 +220,7 @@ impl TextTokenizer {
         };
         let mut new = Vec::new();
         for (word, place) in words.iter().zip(&mut subwords).filter(|(_, place)| place.is_none()) {
-            let encoded = Arc::new(self.encode(word)?);
+            let encoded = Arc::new(self.word(word)?);
             if word.len() <= KNOWN_BYTES {
                 new.push((word, Arc::clone(&encoded)));
             }
@@ -227,6 +245,18 @@ impl TextTokenizer {
             all.ends.extend_from_slice(&word.ends);
         }
         Ok(all)
+    }
+
+    /// One word; offsets count from its start.
+    fn word(&self, word: &str) -> Result<Encoded, TokenizerError> {
+        if !self.blank_before_words || word.starts_with(char::is_whitespace) {
+            return self.encode(word);
+        }
+        let mut encoded = self.encode(&format!(" {word}"))?;
+        for offset in encoded.starts.iter_mut().chain(&mut encoded.ends) {
+            *offset = offset.saturating_sub(1);
+        }
+        Ok(encoded)
     }
 
     /// The text view: the text as one string; offsets are positions in it and never begin with white space.
@@ -276,6 +306,15 @@ impl TextTokenizer {
             starts: offsets.iter().map(|offset| offset.0 as u32).collect(),
             ends: offsets.iter().map(|offset| offset.1 as u32).collect(),
         })
+    }
+}
+
+/// Whether a pre-tokenizer leaves a word without a blank before it as it is, and so would take it for the rest of another.
+fn wants_blank(pre_tokenizer: &PreTokenizerWrapper) -> bool {
+    match pre_tokenizer {
+        PreTokenizerWrapper::ByteLevel(bytes) => !bytes.add_prefix_space,
+        PreTokenizerWrapper::Sequence(parts) => parts.as_ref().iter().any(wants_blank),
+        _ => false,
     }
 }
 
@@ -348,7 +387,7 @@ mod tests {
         assert_eq!(
             tokenizer().special(),
             &SpecialIds {
-                cls: 2,
+                cls: Some(2),
                 sep: 3,
                 pad: 0,
                 unk: Some(1)

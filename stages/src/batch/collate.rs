@@ -211,7 +211,7 @@ impl Collator {
         } else {
             EncoderInput::packed(&inputs)
         };
-        let grid = Grid::new(&self.config, self.parity, pass.head.len(), text.sequences.longest());
+        let grid = Grid::new(self, pass.head.len(), text.sequences.longest());
 
         let longest = self.config.max_span_length;
         let (mut starts, mut ends) = (PositionRows::new(&grid), PositionRows::new(&grid));
@@ -286,13 +286,14 @@ struct Grid {
 }
 
 impl Grid {
-    fn new(config: &RecognizerConfig, parity: Parity, head: usize, longest: usize) -> Self {
-        let slot = config
-            .has_threshold_slot()
-            .then_some(usize::from(config.has_threshold_marker()));
+    fn new(collator: &Collator, head: usize, longest: usize) -> Self {
+        let Collator { config, parity, .. } = collator;
+        // The marker stands behind the first token; without such a token (T5) the slot is whatever comes first, as in the reference.
+        let behind_first = config.has_threshold_marker() && collator.special.cls.is_some();
+        let slot = config.has_threshold_slot().then_some(usize::from(behind_first));
         let text_position = config.text_position() as usize;
         Self {
-            parity,
+            parity: *parity,
             positions: longest - head + text_position,
             text_input: head,
             text_position: text_position as u32,

@@ -55,10 +55,10 @@ impl Collator {
                 Passes {
                     passes: vec![Pass {
                         types: types.to_vec(),
-                        head: vec![self.special.cls],
+                        head: self.special.cls.into_iter().collect(),
                         type_input: TypeInput::Apart(input),
                     }],
-                    text_room: self.config.max_seq_length - 2,
+                    text_room: self.config.max_seq_length - self.special.count(),
                     types: types.len(),
                     cut_names,
                 }
@@ -72,13 +72,13 @@ impl Collator {
         let TypeReader::Apart { special, window } = &self.types else {
             return (EncoderInput::default(), 0);
         };
-        let room = LONGEST_NAME.min(*window).saturating_sub(2);
+        let room = LONGEST_NAME.min(*window).saturating_sub(special.count());
         let rows: Vec<Vec<u32>> = types
             .iter()
             .map(|&label| {
                 let name = &names[label as usize];
                 let kept = &name[..name.len().min(room)];
-                [&[special.cls], kept, &[special.sep]].concat()
+                [special.cls.as_slice(), kept, &[special.sep]].concat()
             })
             .collect();
         let cut = types
@@ -94,13 +94,13 @@ impl Collator {
             unreachable!("only a cross-encoder has prompts");
         };
         // What precedes the types, and the separators after them and after the text.
-        let fixed = 1 + usize::from(markers.threshold.is_some()) + 2;
+        let fixed = self.special.count() + usize::from(markers.threshold.is_some()) + 1;
         let reserved = longest_text.min(window / 2);
         // At least one marker and one subword of a name.
         let budget = window.saturating_sub(fixed + reserved).max(2);
 
         let begin = || {
-            let head: Vec<u32> = [self.special.cls].into_iter().chain(markers.threshold).collect();
+            let head: Vec<u32> = self.special.cls.into_iter().chain(markers.threshold).collect();
             (Vec::new(), head, Vec::new())
         };
         let (mut passes, mut cut_names) = (Vec::new(), 0);

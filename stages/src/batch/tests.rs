@@ -14,7 +14,7 @@ const THRESHOLD: u32 = 104;
 
 fn special() -> SpecialIds {
     SpecialIds {
-        cls: CLS,
+        cls: Some(CLS),
         sep: SEP,
         pad: PAD,
         unk: None,
@@ -440,4 +440,44 @@ fn golds_of_types_that_are_not_asked_for_are_left_alone() {
     let collated = collator.collate(&collator.passes(&[1], &split.labels().ids, 2), &sentences);
     assert_eq!(golds(&collated.batches[0]), [(1, 2, 2)]);
     assert!(collated.lost.is_empty());
+}
+
+/// T5's tokenizer puts nothing before a text. What would be `[CLS]` is whatever comes first, as in the reference; the threshold span
+/// stays a candidate of its own.
+#[test]
+fn without_a_first_token_the_first_position_takes_its_part() {
+    let special = SpecialIds { cls: None, ..special() };
+    let split = words(&[(&[1, 1], &[(1, 2, "xy")])]);
+    for (config, text, slot, first) in [
+        (config(Architecture::BiEncoder, Threshold::Cls), vec![1, 2, SEP], 0, 0),
+        (
+            config(Architecture::CrossEncoder, Threshold::Cls),
+            vec![LABEL, 11, 12, SEP, 1, 2, SEP],
+            0,
+            4,
+        ),
+        (
+            config(Architecture::CrossEncoder, Threshold::LabelToken),
+            vec![THRESHOLD, LABEL, 11, 12, SEP, 1, 2, SEP],
+            0,
+            5,
+        ),
+    ] {
+        let types = match &collator(&config).types {
+            TypeReader::Apart { window, .. } => TypeReader::Apart {
+                special,
+                window: *window,
+            },
+            TypeReader::Prompt(markers) => TypeReader::Prompt(*markers),
+        };
+        let collator = Collator::new(config, special, types);
+        let batch = &collate_with(&collator, &split).batches[0];
+        assert_eq!(batch.text.ids, text);
+        assert_eq!(spans(batch, 0), [(0, 0), (1, 1), (1, 2), (2, 2)]);
+        assert_eq!(batch.starts.encoder_row, [slot, first, first + 1]);
+        assert_eq!(golds(batch), [(0, 2, 2)]);
+        if let TypeInput::Apart(input) = &batch.type_input {
+            assert_eq!(input.ids, [11, 12, SEP]);
+        }
+    }
 }

@@ -4,21 +4,25 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use half::{bf16, f16};
 use nerpipe_engine::context::InputFile;
 use nerpipe_engine::{Context, StageError};
-use safetensors::tensor::{TensorView, View};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::View;
 use serde_json::Value;
 
+use super::bytelevel;
 use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, WEIGHTS, tokenizer_config, write, write_json};
-use crate::mapped::map_file;
 use crate::model::EncoderConfig;
+use crate::tensors::{Entry, ModelFiles, TensorFile};
 use crate::tokenizer::TextTokenizer;
 use crate::wordpiece;
 
+/// The two files of a byte-level tokenizer without tokenizer.json.
+const BPE_FILES: [&str; 2] = ["vocab.json", "merges.txt"];
 /// How many wrong tensors an error names.
 const SHOWN_TENSORS: usize = 5;
+/// How alike two names must be for one to be taken for a misspelling of the other.
+const ALIKE: f64 = 0.9;
 
 /// Writes the artifact from the files of the directory.
 pub(super) fn take(ctx: &Context) -> Result<(), StageError> {
@@ -40,14 +44,12 @@ pub(super) fn take(ctx: &Context) -> Result<(), StageError> {
         .help("take the tokenizer and the weights from the same model"));
     }
 
-    let weights = needed(files, WEIGHTS)?;
-    let mapped = map_file(&weights.path).map_err(|error| cannot_read(weights, error))?;
-    let tensors = SafeTensors::deserialize(&mapped)
-        .map_err(|error| StageError::new(format!("`{}` is no safetensors file: {error}", weights.path.display())))?;
-    let ignored = write_weights(&tensors, &encoder, &ctx.out(WEIGHTS)?)
-        .map_err(|reason| StageError::new(format!("`{}`: {reason}", weights.path.display())))?;
-    if ignored > 0 {
-        ctx.note("tensors_outside_the_encoder", Value::from(ignored));
+    let weights = ModelFiles::find(files)?.ok_or_else(|| lacks(WEIGHTS))?;
+    let unused = write_weights(&weights.tensors(), &encoder, &ctx.out(WEIGHTS)?)
+        .map_err(|reason| StageError::new(format!("`{}`: {reason}", weights.name())))?;
+    if !unused.is_empty() {
+        ctx.note("tensors_outside_the_encoder", Value::from(unused.len()));
+        ctx.log(&format!("tensors outside the encoder: {}", unused.join(", ")));
     }
 
     // Where the files once were is no property of the encoder.
@@ -59,10 +61,14 @@ pub(super) fn take(ctx: &Context) -> Result<(), StageError> {
 }
 
 fn needed<'a>(files: &'a [InputFile], name: &str) -> Result<&'a InputFile, StageError> {
-    files.iter().find(|file| file.name == name).ok_or_else(|| {
-        StageError::new(format!("the encoder's directory has no `{name}`"))
-            .help("a directory needs config.json, model.safetensors, and tokenizer.json or vocab.txt")
-    })
+    files.iter().find(|file| file.name == name).ok_or_else(|| lacks(name))
+}
+
+fn lacks(name: &str) -> StageError {
+    StageError::new(format!("the encoder's directory has no `{name}`")).help(
+        "a directory needs config.json, model.safetensors (or pytorch_model.bin, or the index of either), and tokenizer.json or \
+         vocab.txt",
+    )
 }
 
 fn cannot_read(file: &InputFile, error: impl std::fmt::Display) -> StageError {
@@ -92,11 +98,29 @@ fn tokenizer(files: &[InputFile]) -> Result<(Vec<u8>, Option<Value>), StageError
         return Ok((bytes, settings));
     }
     // Older directories have a vocabulary in place of a tokenizer.
+    if let (Some(vocabulary), Some(merges)) = (find(BPE_FILES[0]), find(BPE_FILES[1])) {
+        let said = settings
+            .as_ref()
+            .and_then(|settings| settings["add_prefix_space"].as_bool());
+        let bytes = bytelevel::tokenizer_json(&vocabulary.path, &merges.path, said.unwrap_or(false));
+        return Ok((bytes?, settings));
+    }
     let Some(file) = find(VOCABULARY) else {
-        return Err(StageError::new(format!(
-            "the encoder's directory has neither `{TOKENIZER}` nor `{VOCABULARY}`"
-        ))
-        .help("save the tokenizer with `tokenizer.save_pretrained(directory)`"));
+        let sentencepiece = files.iter().find(|file| file.name.ends_with(".model"));
+        return Err(match sentencepiece {
+            Some(file) => StageError::new(format!(
+                "the tokenizer is there as `{}` only, a SentencePiece model, which is not read",
+                file.name
+            ))
+            .help(format!(
+                "convert it once: python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('DIR').save_pretrained('DIR')\" \
+                 writes the `{TOKENIZER}` that is needed"
+            )),
+            None => StageError::new(format!(
+                "the encoder's directory has neither `{TOKENIZER}` nor `{VOCABULARY}`"
+            ))
+            .help("save the tokenizer with `tokenizer.save_pretrained(directory)`"),
+        });
     };
     let text = std::fs::read_to_string(&file.path).map_err(|error| cannot_read(file, error))?;
     let vocabulary = wordpiece::read_vocabulary(&text)
@@ -113,15 +137,20 @@ fn tokenizer(files: &[InputFile]) -> Result<(Vec<u8>, Option<Value>), StageError
     Ok((json.to_string().into_bytes(), settings))
 }
 
-/// Writes the encoder's tensors to `path`; gives the number of tensors that are none of the encoder's.
-fn write_weights(found: &SafeTensors<'_>, encoder: &EncoderConfig, path: &Path) -> Result<usize, String> {
-    let mut by_name: BTreeMap<String, TensorView<'_>> = BTreeMap::new();
-    for (name, tensor) in found.iter() {
-        let name = our_name(name);
-        if by_name.insert(name.clone(), tensor).is_some() {
-            return Err(format!(
-                "the tensor `{name}` is there twice, with and without the prefix `bert.`"
-            ));
+/// A tensor and the file that holds it.
+type Found<'a> = (&'a TensorFile, &'a Entry);
+
+/// Writes the encoder's tensors to `path`; gives the names of those that are none of the encoder's.
+fn write_weights(found: &[Found<'_>], encoder: &EncoderConfig, path: &Path) -> Result<Vec<String>, String> {
+    let prefix = prefix(found, encoder);
+    let mut by_name: BTreeMap<String, Found<'_>> = BTreeMap::new();
+    let mut unused = Vec::new();
+    for &(file, entry) in found {
+        match entry.name.strip_prefix(&prefix) {
+            Some(name) => {
+                by_name.insert(today(name), (file, entry));
+            }
+            None => unused.push(entry.name.clone()),
         }
     }
     let mut problems = Vec::new();
@@ -131,22 +160,37 @@ fn write_weights(found: &SafeTensors<'_>, encoder: &EncoderConfig, path: &Path) 
         .spare_shapes()
         .into_iter()
         .map(|(name, shape)| (name, shape, false));
+    let mut missing = Vec::new();
     for (name, shape, is_needed) in needed.chain(spare) {
         match by_name.remove(&name) {
-            Some(tensor) if tensor.shape() != shape => {
-                problems.push(format!("`{name}` is {:?}, expected {shape:?}", tensor.shape()));
+            Some((_, entry)) if entry.shape != shape && is_needed => {
+                problems.push(format!("`{name}` is {:?}, expected {shape:?}", entry.shape));
             }
-            Some(tensor) if !matches!(tensor.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
-                problems.push(format!(
-                    "`{name}` is of type {:?}, expected F32, F16 or BF16",
-                    tensor.dtype()
-                ));
+            // A pooler of another size, say: nothing reads it.
+            Some((_, entry)) if entry.shape != shape => unused.push(entry.name.clone()),
+            Some((_, entry)) if !entry.is_float() => {
+                problems.push(format!("`{name}` is of type {:?}, expected floats", entry.dtype));
             }
-            Some(tensor) => tensors.push((name, Floats { tensor })),
-            None if is_needed => problems.push(format!("`{name}` is missing")),
+            Some((file, entry)) => tensors.push((name, Floats { file, entry })),
+            None if is_needed => missing.push(name),
             None => {}
         }
     }
+    unused.extend(by_name.values().map(|(_, entry)| entry.name.clone()));
+    // Positions that old files list as tensors are counted from 0 here.
+    unused.retain(|name| !name.ends_with("position_ids"));
+    unused.sort();
+    problems.extend(missing.into_iter().map(|name| {
+        let near = unused
+            .iter()
+            .map(|other| (strsim::jaro_winkler(other, &name), other))
+            .filter(|(likeness, _)| *likeness > ALIKE)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        match near {
+            Some((_, near)) => format!("`{name}` is missing (there is `{near}`)"),
+            None => format!("`{name}` is missing"),
+        }
+    }));
     if !problems.is_empty() {
         let more = problems.len().saturating_sub(SHOWN_TENSORS);
         problems.truncate(SHOWN_TENSORS);
@@ -163,24 +207,41 @@ fn write_weights(found: &SafeTensors<'_>, encoder: &EncoderConfig, path: &Path) 
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), path)
         .map_err(|error| format!("failed to write: {error}"))?;
-    Ok(by_name.keys().filter(|name| !name.ends_with("position_ids")).count())
+    Ok(unused)
 }
 
-/// A tensor's name without the prefix of a whole model, and with today's names of normalizations.
-fn our_name(name: &str) -> String {
-    let name = name.strip_prefix("bert.").unwrap_or(name);
-    if let Some(norm) = name.strip_suffix("LayerNorm.gamma") {
-        return format!("{norm}LayerNorm.weight");
-    }
-    if let Some(norm) = name.strip_suffix("LayerNorm.beta") {
-        return format!("{norm}LayerNorm.bias");
+/// What stands before the names of the encoder's tensors: nothing, or `bert.`, `model.encoder.` … where the file holds more than the
+/// encoder. It shows at the token embedding; of several, that with the most of the encoder's tensors behind it.
+fn prefix(found: &[Found<'_>], encoder: &EncoderConfig) -> String {
+    let names: std::collections::BTreeSet<&str> = found.iter().map(|(_, entry)| entry.name.as_str()).collect();
+    let prefixes = names.iter().filter_map(|name| name.strip_suffix(encoder.token_table()));
+    let behind = |prefix: &&str| {
+        let shapes = encoder.shapes().into_iter();
+        shapes
+            .filter(|(name, _)| names.contains(format!("{prefix}{name}").as_str()))
+            .count()
+    };
+    // Of equals the first by name.
+    prefixes.rev().max_by_key(behind).unwrap_or_default().to_owned()
+}
+
+/// A tensor's name in today's words: normalizations were `gamma` and `beta` once.
+fn today(name: &str) -> String {
+    for (old, new) in [
+        ("LayerNorm.gamma", "LayerNorm.weight"),
+        ("LayerNorm.beta", "LayerNorm.bias"),
+    ] {
+        if let Some(norm) = name.strip_suffix(old) {
+            return format!("{norm}{new}");
+        }
     }
     name.to_owned()
 }
 
 /// A tensor as 32-bit floats, converted when it is written.
 struct Floats<'a> {
-    tensor: TensorView<'a>,
+    file: &'a TensorFile,
+    entry: &'a Entry,
 }
 
 impl View for Floats<'_> {
@@ -189,31 +250,25 @@ impl View for Floats<'_> {
     }
 
     fn shape(&self) -> &[usize] {
-        self.tensor.shape()
+        &self.entry.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let bytes = self.tensor.data();
-        let widen = |float: fn([u8; 2]) -> f32| -> Vec<u8> {
-            bytes
-                .chunks_exact(2)
-                .flat_map(|pair| float([pair[0], pair[1]]).to_le_bytes())
-                .collect()
-        };
-        match self.tensor.dtype() {
-            Dtype::F16 => Cow::Owned(widen(|pair| f16::from_le_bytes(pair).to_f32())),
-            Dtype::BF16 => Cow::Owned(widen(|pair| bf16::from_le_bytes(pair).to_f32())),
-            _ => Cow::Borrowed(bytes),
-        }
+        let values = self.file.floats(self.entry).unwrap_or_default();
+        Cow::Owned(values.into_iter().flat_map(f32::to_le_bytes).collect())
     }
 
     fn data_len(&self) -> usize {
-        4 * self.tensor.shape().iter().product::<usize>()
+        4 * self.entry.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+    use safetensors::SafeTensors;
+    use safetensors::tensor::TensorView;
+
     use super::*;
 
     fn encoder() -> EncoderConfig {
@@ -255,17 +310,20 @@ mod tests {
         safetensors::serialize(views, None).unwrap()
     }
 
-    fn normalize(bytes: &[u8]) -> Result<(usize, Vec<u8>), String> {
+    fn normalize(bytes: &[u8]) -> Result<(Vec<String>, Vec<u8>), String> {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out");
-        let ignored = write_weights(&SafeTensors::deserialize(bytes).unwrap(), &encoder(), &path)?;
-        Ok((ignored, std::fs::read(path).unwrap()))
+        let (from, to) = (folder.path().join("in"), folder.path().join("out"));
+        std::fs::write(&from, bytes).unwrap();
+        let file = TensorFile::open(&from).unwrap();
+        let found: Vec<Found<'_>> = file.entries().iter().map(|entry| (&file, entry)).collect();
+        let unused = write_weights(&found, &encoder(), &to)?;
+        Ok((unused, std::fs::read(to).unwrap()))
     }
 
     #[test]
     fn prefixes_old_names_and_half_floats_come_to_one_form() {
         let plain = normalize(&model(|name, shape| Some((name.to_owned(), shape)), Dtype::F32)).unwrap();
-        assert_eq!(plain.0, 1, "one tensor is not the encoder's");
+        assert_eq!(plain.0, ["cls.predictions.bias"]);
         let old = |name: &str, shape| {
             let name = name
                 .replace("LayerNorm.weight", "LayerNorm.gamma")
@@ -285,6 +343,20 @@ mod tests {
         let words = written.tensor("embeddings.word_embeddings.weight").unwrap();
         assert_eq!((words.dtype(), words.shape()), (Dtype::F32, &[6, 4][..]));
         assert_eq!(words.data()[4..8], 0.5f32.to_le_bytes());
+    }
+
+    /// As sentence-transformers and whole encoder-decoders keep their encoders; a second table decides nothing.
+    #[test]
+    fn any_prefix_is_found_by_the_token_embedding() {
+        let plain = normalize(&model(|name, shape| Some((name.to_owned(), shape)), Dtype::F32)).unwrap();
+        let wrapped = |name: &str, shape| Some((format!("0.auto_model.{name}"), shape));
+        assert_eq!(normalize(&model(wrapped, Dtype::F32)).unwrap().1, plain.1);
+        let misspelt = |name: &str, shape| Some((name.replace("self.query", "self.qeury"), shape));
+        let error = normalize(&model(misspelt, Dtype::F32)).unwrap_err();
+        assert!(
+            error.contains("(there is `encoder.layer.0.attention.self.qeury.weight`)"),
+            "{error}"
+        );
     }
 
     #[test]

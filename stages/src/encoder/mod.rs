@@ -8,7 +8,9 @@
 //! WordPiece one: its `vocabulary` is a file with one subword a line, or `vocabulary_size` subwords are trained on the
 //! training texts of the port `corpus`, which is read only then.
 
+mod bytelevel;
 mod directory;
+mod family;
 mod random;
 
 use std::path::Path;
@@ -32,6 +34,15 @@ pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// The file of a WordPiece vocabulary, one subword a line.
 pub const VOCABULARY: &str = "vocab.txt";
 
+/// The files of a directory that are looked at. Each pattern must match one; which of those are needed shows when they are read.
+const FILES: [&str; 3] = [
+    CONFIG,
+    // model.safetensors, pytorch_model.bin, their indexes and shards
+    "[mp][oy]*[ns]",
+    // tokenizer.json, tokenizer_config.json, vocab.txt, vocab.json, merges.txt, spiece.model, sentencepiece.bpe.model, …
+    "[tvms][oep][kcrniem]*",
+];
+
 /// The word that asks for random weights.
 const RANDOM: &str = "random";
 /// The port that a vocabulary is trained on, and the part of it.
@@ -51,6 +62,8 @@ struct Written {
     lowercase: Option<bool>,
     /// The width of a token's state (default 128).
     hidden_size: Option<usize>,
+    /// Which family the encoder is of (default: BERT).
+    family: Option<Family>,
     /// How many layers there are (default 2).
     layers: Option<usize>,
     /// How many attention heads a layer has (default: one for every 64 of `hidden_size`).
@@ -67,6 +80,21 @@ struct Written {
     seed: Option<u64>,
 }
 
+/// A family that an encoder with random weights can be of, by its `model_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Family {
+    Bert,
+    Roberta,
+    Distilbert,
+    Electra,
+    Rembert,
+    DebertaV2,
+    Modernbert,
+    T5,
+    Mt5,
+}
+
 /// The settings of `encoder` with defaults filled in: files of a directory, or everything about random weights.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Settings {
@@ -75,6 +103,9 @@ struct Settings {
     vocabulary: Option<String>,
     vocabulary_size: Option<usize>,
     lowercase: Option<bool>,
+    /// None is BERT.
+    #[serde(default)]
+    family: Option<Family>,
     hidden_size: Option<usize>,
     layers: Option<usize>,
     heads: Option<usize>,
@@ -106,11 +137,12 @@ impl Kind for Encoder {
     }
 
     fn fields(&self) -> &'static [Field] {
-        const FIELDS: [Field; 12] = [
+        const FIELDS: [Field; 13] = [
             Field::input("source"),
             Field::input("vocabulary"),
             Field::counted("vocabulary_size"),
             Field::counted("lowercase"),
+            Field::counted("family"),
             Field::counted("hidden_size"),
             Field::counted("layers"),
             Field::counted("heads"),
@@ -171,6 +203,7 @@ fn directory_files(written: &Written) -> Result<Settings, SettingError> {
         ("vocabulary", written.vocabulary.is_some()),
         ("vocabulary_size", written.vocabulary_size.is_some()),
         ("lowercase", written.lowercase.is_some()),
+        ("family", written.family.is_some()),
         ("hidden_size", written.hidden_size.is_some()),
         ("layers", written.layers.is_some()),
         ("heads", written.heads.is_some()),
@@ -197,8 +230,7 @@ fn directory_files(written: &Written) -> Result<Settings, SettingError> {
                 .help("name one directory; its name must not hold `*`, `?` or `[`"),
         );
     }
-    // The last one matches tokenizer.json, tokenizer_config.json and vocab.txt, of which not all need be there.
-    let files = [CONFIG, WEIGHTS, "[tv]o[kc]*"].map(|file| format!("{folder}/{file}"));
+    let files = FILES.map(|file| format!("{folder}/{file}"));
     Ok(Settings {
         source: Some(files.to_vec()),
         ..Settings::default()
@@ -245,6 +277,7 @@ fn fill_random(written: &Written, inputs: &InputParts) -> Result<Settings, Setti
         vocabulary: written.vocabulary.clone(),
         vocabulary_size: written.vocabulary_size,
         lowercase: Some(written.lowercase.unwrap_or(true)),
+        family: written.family.filter(|family| *family != Family::Bert),
         hidden_size: Some(hidden_size),
         layers: Some(written.layers.unwrap_or(2)),
         heads: Some(heads),
@@ -272,6 +305,10 @@ fn fill_random(written: &Written, inputs: &InputParts) -> Result<Settings, Setti
         )
         .help("`hidden_size` must be a multiple of `heads`"));
     }
+    if written.family == Some(Family::Modernbert) && !(hidden_size / heads).is_multiple_of(2) {
+        return Err(SettingError::new("heads", "ModernBERT's heads must have an even width")
+            .help("`hidden_size` must be an even multiple of `heads`"));
+    }
     if settings.dropout.is_some_and(|dropout| !(0.0..1.0).contains(&dropout)) {
         return Err(SettingError::new("dropout", "dropout lies in 0 .. 1"));
     }
@@ -294,10 +331,15 @@ fn tokenizer_config(tokenizer: &TextTokenizer, max_length: usize) -> Value {
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
-        "cls_token": token(special.cls),
-        "sep_token": token(special.sep),
         "pad_token": token(special.pad)
     });
+    match special.cls {
+        Some(cls) => {
+            config["cls_token"] = token(cls);
+            config["sep_token"] = token(special.sep);
+        }
+        None => config["eos_token"] = token(special.sep),
+    }
     if let Some(unk) = special.unk {
         config["unk_token"] = token(unk);
     }
@@ -334,7 +376,7 @@ mod tests {
     #[test]
     fn a_directory_counts_by_its_files_and_nothing_else() {
         let resolved = resolve(json!({"source": "models/mini/"}), Some(&["train"])).unwrap();
-        let files = ["config.json", "model.safetensors", "[tv]o[kc]*"].map(|file| format!("models/mini/{file}"));
+        let files = FILES.map(|file| format!("models/mini/{file}"));
         assert_eq!(resolved.settings["source"], json!(files));
         assert!(
             resolved
@@ -463,7 +505,7 @@ mod tests {
             config[key] = value;
             config.to_string().into_bytes()
         };
-        assert!(with(CONFIG, config("model_type", json!("t5"))).contains("`model_type` is `t5`"));
+        assert!(with(CONFIG, config("model_type", json!("gpt2"))).contains("`model_type` is `gpt2`"));
         assert!(with(CONFIG, config("num_hidden_layers", json!(2))).contains("`encoder.layer.1"));
         assert!(with(CONFIG, config("vocab_size", json!(7))).contains("the tokenizer has 8 tokens"));
         assert!(with(WEIGHTS, b"junk".to_vec()).contains("is no safetensors file"));

@@ -12,6 +12,7 @@ use safetensors::Dtype;
 use safetensors::tensor::View;
 use serde_json::{Value, json};
 
+use super::family;
 use super::{CONFIG, CORPUS, Settings, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, WEIGHTS, tokenizer_config, write_json};
 use crate::corpus;
 use crate::model::EncoderConfig;
@@ -32,31 +33,9 @@ pub(super) fn make(ctx: &Context, settings: &Settings) -> Result<(), StageError>
     let tokenizer = TextTokenizer::from_bytes(json.to_string().as_bytes())
         .map_err(|error| StageError::new(format!("the vocabulary makes no tokenizer: {error}")))?;
 
-    let size = |setting: Option<usize>, name: &str| {
-        setting.ok_or_else(|| StageError::new(format!("the setting `{name}` is missing")))
-    };
     let pad = tokenizer.special().pad;
-    let dropout = settings.dropout.unwrap_or(0.1);
     let initializer_range = settings.initializer_range.unwrap_or(0.02);
-    let config = json!({
-        "architectures": ["BertModel"],
-        "attention_probs_dropout_prob": dropout,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": dropout,
-        "hidden_size": size(settings.hidden_size, "hidden_size")?,
-        "initializer_range": initializer_range,
-        "intermediate_size": size(settings.intermediate_size, "intermediate_size")?,
-        "layer_norm_eps": 1e-12,
-        "max_position_embeddings": size(settings.max_position_embeddings, "max_position_embeddings")?,
-        "model_type": "bert",
-        "num_attention_heads": size(settings.heads, "heads")?,
-        "num_hidden_layers": size(settings.layers, "layers")?,
-        "pad_token_id": pad,
-        "position_embedding_type": "absolute",
-        "torch_dtype": "float32",
-        "type_vocab_size": 2,
-        "vocab_size": vocabulary.len(),
-    });
+    let config = family::config(settings, vocabulary.len(), pad)?;
     let encoder = EncoderConfig::from_json(config.to_string().as_bytes())
         .map_err(|error| StageError::new(format!("the sizes make no encoder: {error}")))?;
     let weights = Weights {
@@ -162,6 +141,7 @@ impl Weights {
             let tensor = RandomTensor {
                 weights: self,
                 name: name.clone(),
+                table: encoder.token_table(),
                 shape,
             };
             (name, tensor)
@@ -176,6 +156,8 @@ impl Weights {
 struct RandomTensor {
     weights: Weights,
     name: String,
+    /// The name of the token embedding.
+    table: &'static str,
     shape: Vec<usize>,
 }
 
@@ -185,7 +167,8 @@ impl RandomTensor {
         if self.name.ends_with(".bias") {
             return vec![0.0; count];
         }
-        if self.name.ends_with("LayerNorm.weight") {
+        // The only weights that are vectors are those of normalizations.
+        if self.shape.len() < 2 {
             return vec![1.0; count];
         }
         let rng = Rng::new(self.weights.seed, &format!("encoder.{}", self.name));
@@ -193,7 +176,7 @@ impl RandomTensor {
             .into_par_iter()
             .map(|index| (rng.normal(index) * self.weights.initializer_range) as f32)
             .collect();
-        if self.name == "embeddings.word_embeddings.weight" {
+        if self.name == self.table {
             let width = self.shape[1];
             values[self.weights.pad * width..][..width].fill(0.0);
         }

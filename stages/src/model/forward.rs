@@ -82,12 +82,38 @@ impl View<'_> {
         ops::linear(x, self.matrix("weight"), self.vector("bias"))
     }
 
+    /// The linear layer of `weight` below here, which has no bias.
+    ///
+    /// # Shapes
+    /// x [R, in] → [R, out]
+    pub fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.matrix("weight"))
+    }
+
     /// The layer normalization of `weight` and `bias` below here.
     ///
     /// # Shapes
     /// x [R, H] → [R, H]
     pub fn layer_norm(&self, x: Tensor<2>, epsilon: f64) -> Tensor<2> {
         ops::layer_norm(x, self.vector("weight"), self.vector("bias"), epsilon)
+    }
+
+    /// The layer normalization of `weight` below here, which has no shift.
+    ///
+    /// # Shapes
+    /// x [R, H] → [R, H]
+    pub fn layer_norm_unshifted(&self, x: Tensor<2>, epsilon: f64) -> Tensor<2> {
+        let [_, width] = x.dims();
+        let shift = Tensor::zeros([width], &x.device());
+        ops::layer_norm(x, self.vector("weight"), shift, epsilon)
+    }
+
+    /// The normalization by the root mean square of `weight` below here.
+    ///
+    /// # Shapes
+    /// x [R, H] → [R, H]
+    pub fn rms_norm(&self, x: Tensor<2>, epsilon: f64) -> Tensor<2> {
+        ops::rms_norm(x, self.vector("weight"), epsilon)
     }
 
     /// Drops elements at `rate` in training.

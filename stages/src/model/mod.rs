@@ -32,7 +32,10 @@ mod tests;
 mod weights;
 
 pub use dropout::Dropout;
-pub use encoders::{BertConfig, EncoderConfig, EncoderConfigError};
+pub use encoders::{
+    BertConfig, DebertaV2Config, DistilBertConfig, ElectraConfig, EncoderConfig, EncoderConfigError, ModernBertConfig,
+    RemBertConfig, RobertaConfig, T5Config,
+};
 pub use forward::{Forward, View};
 pub use init::{add_token_rows, new_heads};
 pub use input::{EncoderInput, Sequences};
@@ -131,7 +134,15 @@ impl Recognizer {
                 .flat_map(|encoder| prefixed("type_encoder", encoder)),
         );
         needed.extend(init::head_shapes(&config, token_encoder.hidden_size(), type_width));
-        check_shapes(&weights, needed)?;
+        let tables = [
+            Some(("token_encoder", &token_encoder)),
+            type_encoder.as_ref().map(|encoder| ("type_encoder", encoder)),
+        ];
+        let tables = tables
+            .into_iter()
+            .flatten()
+            .map(|(prefix, encoder)| format!("{prefix}.{}", encoder.token_table()));
+        check_shapes(&weights, needed, &tables.collect::<Vec<_>>())?;
 
         for (prefix, encoder) in [
             ("token_encoder", Some(&token_encoder)),
@@ -283,8 +294,8 @@ impl Recognizer {
     }
 }
 
-/// Checks that every needed tensor exists in its shape. Embedding tables of tokens and widths may have more rows than needed.
-fn check_shapes(weights: &Weights, needed: Vec<(String, Vec<usize>)>) -> Result<(), WeightsError> {
+/// Checks that every needed tensor exists in its shape. The table of widths and those of tokens (`tables`) may have more rows than needed.
+fn check_shapes(weights: &Weights, needed: Vec<(String, Vec<usize>)>, tables: &[String]) -> Result<(), WeightsError> {
     let mut missing = Vec::new();
     for (name, expected) in needed {
         let Some(found) = weights.shape(&name) else {
@@ -299,7 +310,7 @@ fn check_shapes(weights: &Weights, needed: Vec<(String, Vec<usize>)>) -> Result<
             });
             continue;
         };
-        let may_grow = name.ends_with("word_embeddings.weight") || name == "width_embedding.weight";
+        let may_grow = tables.contains(&name) || name == "width_embedding.weight";
         let fits = match (found, &expected[..]) {
             (&[rows, width], &[needed_rows, needed_width]) if may_grow => rows >= needed_rows && width == needed_width,
             _ => found == expected,

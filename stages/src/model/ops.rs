@@ -30,9 +30,68 @@ pub(crate) fn layer_norm(x: Tensor<2>, scale: Tensor<1>, shift: Tensor<1>, epsil
     centred / (variance + epsilon).sqrt() * scale.unsqueeze::<2>() + shift.unsqueeze::<2>()
 }
 
+/// Each row divided by the root of its mean square (Zhang and Sennrich, 2019).
+///
+/// # Shapes
+/// x [R, H], scale [H] → [R, H]
+pub(crate) fn rms_norm(x: Tensor<2>, scale: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let square = x.clone().square().mean_dim(1);
+    x / (square + epsilon).sqrt() * scale.unsqueeze::<2>()
+}
+
+/// Rotary positions (Su et al., 2021): how far each pair of a head's elements is turned, token by token.
+#[derive(Debug)]
+pub(crate) struct Rotation {
+    /// [T, 1, D]
+    cos: Tensor<3>,
+    /// [T, 1, D]
+    sin: Tensor<3>,
+}
+
+impl Rotation {
+    /// The rotation of tokens at these positions, T of them, in heads of width `d`; `theta` is its base.
+    pub(crate) fn new(positions: &[u32], d: usize, theta: f64, device: &Device) -> Self {
+        let frequencies: Vec<f32> = (0..d / 2)
+            .map(|pair| 1.0 / (theta as f32).powf(2.0 * pair as f32 / d as f32))
+            .collect();
+        let table = |of: fn(f32) -> f32| {
+            let angles = positions.iter().flat_map(|&position| {
+                let half = frequencies.iter().map(move |frequency| of(position as f32 * frequency));
+                half.clone().chain(half)
+            });
+            let values: Vec<f32> = angles.collect();
+            Tensor::from_data(TensorData::new(values, [positions.len(), 1, d]), device)
+        };
+        Self {
+            cos: table(f32::cos),
+            sin: table(f32::sin),
+        }
+    }
+
+    /// Turns every head. An element of a head's first half makes a pair with that of its second.
+    ///
+    /// # Shapes
+    /// x [T, A·D] → [T, A·D]
+    pub(crate) fn apply(&self, x: Tensor<2>, heads: usize) -> Tensor<2> {
+        let [tokens, width] = x.dims();
+        let d = width / heads;
+        let x = x.reshape([tokens, heads, d]);
+        let half = |from: usize| x.clone().slice([0..tokens, 0..heads, from..from + d / 2]);
+        let turned = Tensor::cat(vec![half(d / 2).neg(), half(0)], 2);
+        (x.clone() * self.cos.clone() + turned * self.sin.clone()).reshape([tokens, width])
+    }
+}
+
 /// The Gaussian error linear unit in its exact form, `x · (1 + erf(x / √2)) / 2` (Hendrycks and Gimpel, 2016).
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let share = x.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0;
+    x * share * 0.5
+}
+
+/// GELU's approximation, `x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2`.
+pub(crate) fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let cubic = x.clone() * (x.clone().square() * 0.044_715 + 1.0);
+    let share = cubic.mul_scalar((2.0 / std::f64::consts::PI).sqrt()).tanh() + 1.0;
     x * share * 0.5
 }
 

@@ -13,7 +13,7 @@ const LABEL: u32 = 60;
 
 fn special() -> SpecialIds {
     SpecialIds {
-        cls: 1,
+        cls: Some(1),
         sep: 2,
         pad: 0,
         unk: None,

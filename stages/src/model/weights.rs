@@ -4,7 +4,8 @@
 //! checkpoint is read and written without renaming, and the forward code asks for weights by the same words ([`View`](super::forward::View)).
 //!
 //! PyTorch keeps a linear layer's weight as [out, in]. In memory it is [in, out] here, because that is the order in which it is
-//! multiplied; reading and writing transpose. Embedding tables are left as they are.
+//! multiplied; reading and writing transpose. A convolution's [out, in, width] is a linear layer's of in · width inputs. Embedding
+//! tables are left as they are.
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use indexmap::IndexMap;
@@ -42,8 +43,8 @@ pub enum WeightsError {
         /// What the settings ask for.
         expected: Vec<usize>,
     },
-    /// A tensor that is no vector or matrix, or whose values are not as many as its shape says.
-    #[error("the weight `{name}` with shape {shape:?} and {values} values is neither a scalar, a vector nor a matrix")]
+    /// A tensor of more than three dimensions, or one whose values are not as many as its shape says.
+    #[error("the weight `{name}` with shape {shape:?} and {values} values is no scalar, vector, matrix or convolution")]
     Rank {
         /// Its name.
         name: String,
@@ -109,23 +110,23 @@ impl Weights {
     /// Puts tensors on a device. If that is an autodiff device, each becomes a leaf that gathers a gradient.
     ///
     /// # Errors
-    /// If a tensor has more than two dimensions or not as many values as its shape says.
+    /// If a tensor has more than three dimensions or not as many values as its shape says.
     pub fn new(tensors: impl IntoIterator<Item = HostTensor>, device: &Device) -> Result<Self, WeightsError> {
         let mut tensors: Vec<HostTensor> = tensors.into_iter().collect();
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         let mut parameters = IndexMap::with_capacity(tensors.len());
         for HostTensor { name, shape, data } in tensors {
-            if shape.len() > 2 || shape.iter().product::<usize>() != data.len() {
+            if shape.len() > 3 || shape.iter().product::<usize>() != data.len() {
                 return Err(WeightsError::Rank {
                     name,
                     shape,
                     values: data.len(),
                 });
             }
-            let transposed = shape.len() == 2 && !name.contains("embedding");
+            let transposed = as_matrix(&shape).is_some() && !is_table(&name);
             let data = laid_out(data, &shape, transposed);
             let parameter = Parameter {
-                value: leaf(data, shape.len() == 2, device),
+                value: leaf(data, as_matrix(&shape).is_some(), device),
                 shape,
                 transposed,
                 padding_row: None,
@@ -173,8 +174,8 @@ impl Weights {
     pub fn to_host(&self) -> impl Iterator<Item = HostTensor> + '_ {
         self.parameters.iter().map(|(name, parameter)| {
             let values = floats(parameter.value.clone().without_autodiff().into_data());
-            let data = match parameter.shape[..] {
-                [outputs, inputs] if parameter.transposed => transpose(&values, inputs, outputs),
+            let data = match as_matrix(&parameter.shape) {
+                Some([outputs, inputs]) if parameter.transposed => transpose(&values, inputs, outputs),
                 _ => values,
             };
             HostTensor {
@@ -265,6 +266,15 @@ impl Weights {
         }
     }
 
+    /// Values of a parameter's shape, in the order in which memory holds the parameter's.
+    #[cfg(test)]
+    pub(super) fn in_memory_order(&self, name: &str, shape: &[usize], values: &[f32]) -> Vec<f32> {
+        match as_matrix(shape) {
+            Some([outputs, inputs]) if self.parameters[name].transposed => transpose(values, outputs, inputs),
+            _ => values.to_vec(),
+        }
+    }
+
     /// A vector, or a scalar as a vector of one element.
     pub(super) fn vector(&self, name: &str) -> Tensor<1> {
         match self.value(name) {
@@ -291,14 +301,31 @@ impl Weights {
 
 /// A checkpoint's tensor as it lies in memory.
 fn laid_out(data: Vec<f32>, shape: &[usize], transposed: bool) -> TensorData {
-    match shape[..] {
-        [outputs, inputs] if transposed => TensorData::new(transpose(&data, outputs, inputs), [inputs, outputs]),
-        [rows, columns] => TensorData::new(data, [rows, columns]),
-        _ => {
+    match as_matrix(shape) {
+        Some([outputs, inputs]) if transposed => TensorData::new(transpose(&data, outputs, inputs), [inputs, outputs]),
+        Some([rows, columns]) => TensorData::new(data, [rows, columns]),
+        None => {
             let length = data.len();
             TensorData::new(data, [length])
         }
     }
+}
+
+/// The two dimensions of a linear layer's weight, a table or a convolution; none for vectors and scalars.
+fn as_matrix(shape: &[usize]) -> Option<[usize; 2]> {
+    match *shape {
+        [rows, columns] => Some([rows, columns]),
+        [outputs, inputs, width] => Some([outputs, inputs * width]),
+        _ => None,
+    }
+}
+
+/// Whether a weight is a table of which rows are taken, by what its owner is called.
+fn is_table(name: &str) -> bool {
+    let owner = name.rsplit('.').nth(1).unwrap_or(name);
+    owner.ends_with("embedding")
+        || owner.ends_with("embeddings")
+        || matches!(owner, "shared" | "relative_attention_bias")
 }
 
 fn leaf(data: TensorData, is_matrix: bool, device: &Device) -> Value {
@@ -381,7 +408,7 @@ mod tests {
 
     #[test]
     fn tensors_of_other_ranks_are_refused() {
-        for tensor in [host("x", &[1, 1, 1], vec![0.0]), host("x", &[2, 2], vec![0.0])] {
+        for tensor in [host("x", &[1, 1, 1, 1], vec![0.0]), host("x", &[2, 2], vec![0.0])] {
             let error = Weights::new([tensor], &Device::flex()).expect_err("refused");
             assert!(matches!(error, WeightsError::Rank { .. }));
         }

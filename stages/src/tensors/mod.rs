@@ -2,6 +2,7 @@
 //!
 //! [`TensorFile`] maps a file and says which tensors lie where; numbers are read when they are asked for, and always as f32.
 
+mod files;
 mod pickle;
 mod torch;
 
@@ -13,6 +14,8 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use nerpipe_engine::{FileError, StageError};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+pub use files::{ModelFiles, WEIGHT_FILES};
 
 use crate::mapped::map_file;
 use crate::model::HostTensor;

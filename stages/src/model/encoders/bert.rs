@@ -6,7 +6,7 @@
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
-use super::EncoderConfigError;
+use super::{Activation, EncoderConfigError, Family, Shapes, check_heads, parse};
 use crate::model::forward::View;
 use crate::model::input::{EncoderInput, Sequences};
 use crate::model::ops;
@@ -45,8 +45,8 @@ pub struct BertConfig {
     #[serde(default)]
     pub pad_token_id: u32,
     /// The activation of the feed-forward network.
-    #[serde(default = "gelu")]
-    pub hidden_act: String,
+    #[serde(default = "Activation::gelu")]
+    pub hidden_act: Activation,
     /// How positions are encoded.
     #[serde(default = "absolute")]
     pub position_embedding_type: String,
@@ -61,9 +61,6 @@ fn layer_norm_eps() -> f64 {
 fn tenth() -> f64 {
     0.1
 }
-fn gelu() -> String {
-    "gelu".to_owned()
-}
 fn absolute() -> String {
     "absolute".to_owned()
 }
@@ -71,95 +68,123 @@ fn absolute() -> String {
 impl BertConfig {
     /// Reads the bytes of a BERT's `config.json`.
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, EncoderConfigError> {
-        let config: Self = serde_json::from_slice(bytes)?;
-        for (field, found, known) in [
-            ("hidden_act", &config.hidden_act, "gelu"),
-            ("position_embedding_type", &config.position_embedding_type, "absolute"),
-        ] {
-            if found != known {
-                return Err(EncoderConfigError::Unsupported {
-                    field,
-                    found: found.clone(),
-                    known,
-                });
-            }
-        }
-        if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
-            return Err(EncoderConfigError::Heads {
-                hidden: config.hidden_size,
-                heads: config.num_attention_heads,
+        let config: Self = parse(bytes)?;
+        if config.position_embedding_type != "absolute" {
+            return Err(EncoderConfigError::Unsupported {
+                field: "position_embedding_type",
+                found: config.position_embedding_type,
+                known: "absolute",
             });
         }
+        check_heads(config.hidden_size, config.num_attention_heads)?;
         Ok(config)
     }
 
-    /// See [`EncoderConfig::shapes`](super::EncoderConfig::shapes); in the order in which data meets them.
-    pub(super) fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+    /// The weights of [`embeddings`], E wide.
+    pub(super) fn embedding_shapes(&self, shapes: &mut Shapes, e: usize) {
+        shapes.table("embeddings.word_embeddings", self.vocab_size, e);
+        shapes.table("embeddings.position_embeddings", self.max_position_embeddings, e);
+        shapes.table("embeddings.token_type_embeddings", self.type_vocab_size, e);
+        shapes.norm("embeddings.LayerNorm", e);
+    }
+
+    /// The weights of [`layers`].
+    pub(super) fn layer_shapes(&self, shapes: &mut Shapes) {
         let (h, f) = (self.hidden_size, self.intermediate_size);
-        let mut shapes: Vec<(String, Vec<usize>)> = [
-            ("word_embeddings.weight", vec![self.vocab_size, h]),
-            ("position_embeddings.weight", vec![self.max_position_embeddings, h]),
-            ("token_type_embeddings.weight", vec![self.type_vocab_size, h]),
-            ("LayerNorm.weight", vec![h]),
-            ("LayerNorm.bias", vec![h]),
-        ]
-        .map(|(name, shape)| (format!("embeddings.{name}"), shape))
-        .into();
         for layer in 0..self.num_hidden_layers {
-            for (name, inputs, outputs) in [
-                ("attention.self.query", h, h),
-                ("attention.self.key", h, h),
-                ("attention.self.value", h, h),
-                ("attention.output.dense", h, h),
-                ("intermediate.dense", h, f),
-                ("output.dense", f, h),
-            ] {
-                shapes.push((format!("encoder.layer.{layer}.{name}.weight"), vec![outputs, inputs]));
-                shapes.push((format!("encoder.layer.{layer}.{name}.bias"), vec![outputs]));
+            let at = |name: &str| format!("encoder.layer.{layer}.{name}");
+            for name in ["attention.self.query", "attention.self.key", "attention.self.value"] {
+                shapes.linear(&at(name), h, h);
             }
-            for name in ["attention.output.LayerNorm", "output.LayerNorm"] {
-                shapes.push((format!("encoder.layer.{layer}.{name}.weight"), vec![h]));
-                shapes.push((format!("encoder.layer.{layer}.{name}.bias"), vec![h]));
-            }
+            shapes.linear(&at("attention.output.dense"), h, h);
+            shapes.norm(&at("attention.output.LayerNorm"), h);
+            shapes.linear(&at("intermediate.dense"), h, f);
+            shapes.linear(&at("output.dense"), f, h);
+            shapes.norm(&at("output.LayerNorm"), h);
         }
-        shapes
     }
 
     /// The pooler, which is trained to tell whether one sentence follows another.
-    pub(super) fn spare_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let h = self.hidden_size;
-        vec![
-            ("pooler.dense.weight".to_owned(), vec![h, h]),
-            ("pooler.dense.bias".to_owned(), vec![h]),
-        ]
+    pub(super) fn pooler_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let mut shapes = Shapes::default();
+        shapes.linear("pooler.dense", self.hidden_size, self.hidden_size);
+        shapes.0
     }
 }
 
-/// The last hidden states.
-///
-/// # Shapes
-/// input of T tokens → [T, H]
-pub(super) fn forward(config: &BertConfig, weights: &View<'_>, input: &EncoderInput) -> Tensor<2> {
-    let mut hidden = embeddings(config, &weights.at("embeddings"), input);
-    for number in 0..config.num_hidden_layers {
-        let weights = weights.at(&format!("encoder.layer.{number}"));
-        hidden = layer(config, &weights, hidden, &input.sequences);
+impl Family for BertConfig {
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
     }
-    hidden
+
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn window(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn pad_token_id(&self) -> u32 {
+        self.pad_token_id
+    }
+
+    fn token_table(&self) -> &'static str {
+        TOKEN_TABLE
+    }
+
+    fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let mut shapes = Shapes::default();
+        self.embedding_shapes(&mut shapes, self.hidden_size);
+        self.layer_shapes(&mut shapes);
+        shapes.0
+    }
+
+    fn spare_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        self.pooler_shapes()
+    }
+
+    fn forward(&self, weights: &View<'_>, input: &EncoderInput) -> Tensor<2> {
+        let positions = input.sequences.positions();
+        let hidden = embeddings(self, &weights.at("embeddings"), input, &positions);
+        layers(self, weights, hidden, &input.sequences)
+    }
 }
 
-/// Token + position + segment embeddings, normalized.
+/// Token + position + segment embeddings, normalized. `positions` are the rows of the position table, T of them.
 ///
 /// # Shapes
-/// input of T tokens → [T, H]
-fn embeddings(config: &BertConfig, weights: &View<'_>, input: &EncoderInput) -> Tensor<2> {
+/// input of T tokens → [T, E]; E is H in BERT
+pub(super) fn embeddings(
+    config: &BertConfig,
+    weights: &View<'_>,
+    input: &EncoderInput,
+    positions: &[u32],
+) -> Tensor<2> {
     let tokens = weights.rows("word_embeddings.weight", &input.ids);
-    let places = weights.rows("position_embeddings.weight", &input.sequences.positions());
-    let segment = weights.rows("token_type_embeddings.weight", &[0]); // [1, H]
+    let places = weights.rows("position_embeddings.weight", positions);
+    let segment = weights.rows("token_type_embeddings.weight", &[0]); // [1, E]
     let hidden = weights
         .at("LayerNorm")
         .layer_norm(tokens + places + segment, config.layer_norm_eps);
     weights.drop_out(hidden, config.hidden_dropout_prob)
+}
+
+/// All layers, one after the other.
+///
+/// # Shapes
+/// hidden [T, H] → [T, H]
+pub(super) fn layers(
+    config: &BertConfig,
+    weights: &View<'_>,
+    mut hidden: Tensor<2>,
+    sequences: &Sequences,
+) -> Tensor<2> {
+    for number in 0..config.num_hidden_layers {
+        let weights = weights.at(&format!("encoder.layer.{number}"));
+        hidden = layer(config, &weights, hidden, sequences);
+    }
+    hidden
 }
 
 /// One post-norm transformer layer.
@@ -181,7 +206,9 @@ fn layer(config: &BertConfig, weights: &View<'_>, hidden: Tensor<2>, sequences: 
     });
     let attended = sub_layer(config, &weights.at("attention.output"), context, hidden);
 
-    let inner = ops::gelu(weights.at("intermediate.dense").linear(attended.clone())); // [T, F]
+    let inner = config
+        .hidden_act
+        .of(weights.at("intermediate.dense").linear(attended.clone())); // [T, F]
     sub_layer(config, &weights.at("output"), inner, attended)
 }
 
