@@ -44,6 +44,7 @@ pub fn registry() -> Registry {
         .with(encoder::Encoder)
         .with(tokenize::Tokenize)
         .with(train::Train)
+        .with(checkpoint::TakeCheckpoint)
         .with(calibrate::Calibrate)
         .with(evaluate::Evaluate)
         .with(compare::Compare)

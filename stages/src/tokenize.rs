@@ -1,6 +1,6 @@
 //! The kind `tokenize`: corpus + tokenizer → tokenized sentences.
 //!
-//! Consumes a `corpus` and the `tokenizer.json` of an `encoder` (and of a second one for the names of entity types, if
+//! Consumes a `corpus` and the `tokenizer.json` of an `encoder` or a `model` (and of a second one for the names of entity types, if
 //! `type_tokenizer` is connected); produces `tokens`: for every split of the corpus a part with the files that
 //! [`crate::tokens`] describes, and the tokenizers themselves. Every corpus file is a cached step of its own.
 
@@ -78,13 +78,13 @@ impl Kind for Tokenize {
             },
             Port {
                 name: "tokenizer",
-                takes: "encoder",
+                takes: "encoder|model",
                 required: true,
                 collects: false,
             },
             Port {
                 name: "type_tokenizer",
-                takes: "encoder",
+                takes: "encoder|model",
                 required: false,
                 collects: false,
             },
@@ -110,7 +110,9 @@ impl Kind for Tokenize {
             .reads("corpus", splits.iter().cloned())
             .reads("tokenizer", [TOKENIZER]);
         if inputs.connected("type_tokenizer") {
-            resolved = resolved.reads("type_tokenizer", [TOKENIZER]);
+            let offered = inputs.parts("type_tokenizer");
+            let own = offered.iter().any(|part| part == TYPE_TOKENIZER);
+            resolved = resolved.reads("type_tokenizer", [if own { TYPE_TOKENIZER } else { TOKENIZER }]);
             parts.push(TYPE_TOKENIZER.to_owned());
         }
         Ok(resolved.makes(parts))
@@ -204,8 +206,9 @@ fn warn_alike(ctx: &Context, split: &str, alike: &[(String, String)]) {
 }
 
 fn tokenizer_file<'a>(ctx: &'a Context, port: &str) -> Result<&'a PartFile, StageError> {
-    ctx.input(port)?
-        .part(TOKENIZER)
+    let input = ctx.input(port)?;
+    let own = input.part(TYPE_TOKENIZER).filter(|_| port == "type_tokenizer");
+    own.or_else(|| input.part(TOKENIZER))
         .and_then(|part| part.files.first())
         .ok_or_else(|| StageError::new(format!("the encoder at `{port}` has no `{TOKENIZER}`")))
 }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::checkpoint;
 use crate::decode::{Bar, logit};
-use crate::evaluate::{Scoring, Tally, check_split, read_scores};
+use crate::evaluate::{Scoring, Tally, check_split, read_scores, tokenizers};
 use crate::metrics::Counting;
 use crate::recognizer::Threshold;
 use crate::thresholds::{Cut, THRESHOLDS, Thresholds};
@@ -150,7 +150,7 @@ impl Kind for Calibrate {
             .collect();
         let mut resolved = Resolved::new(&settings)?
             .reads("model", parts.clone())
-            .reads("tokens", [settings.split.as_str(), "tokenizer.json"])
+            .reads("tokens", tokenizers(inputs).chain([settings.split.clone()]))
             .makes(parts.into_iter().chain([THRESHOLDS.to_owned()]));
         if let Some(kind) = kind {
             resolved = resolved.tells(checkpoint::THRESHOLD_KIND, kind.clone());

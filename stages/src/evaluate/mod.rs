@@ -91,6 +91,12 @@ pub(crate) fn check_split(inputs: &InputParts, split: &str, path: &str) -> Resul
         .help(format!("they have {}", known.join(", "))))
 }
 
+/// The tokenizers among the parts of the tokens.
+pub(crate) fn tokenizers(inputs: &InputParts) -> impl Iterator<Item = String> {
+    let offered = inputs.parts("tokens").iter();
+    offered.filter(|part| part.ends_with("tokenizer.json")).cloned()
+}
+
 /// The kind `evaluate`.
 pub struct Evaluate;
 
@@ -195,7 +201,7 @@ impl Kind for Evaluate {
             }
         }
         let mut tokens = settings.splits.clone();
-        tokens.push("tokenizer.json".to_owned());
+        tokens.extend(tokenizers(inputs));
         let mut model = checkpoint::parts_to_read(inputs.parts("model"));
         model.extend(calibrated.then(|| THRESHOLDS.to_owned()));
         Ok(Resolved::new(&settings)?

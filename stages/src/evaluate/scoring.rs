@@ -120,12 +120,18 @@ impl Scorer {
     fn open(ctx: &Context) -> Result<Self, StageError> {
         let (model, tokens) = (ctx.input("model")?, ctx.input("tokens")?);
         let checkpoint = Checkpoint::read(model)?;
-        let cut_with = tokens.part("tokenizer.json").map(|part| part.digest.to_string());
-        if cut_with.as_ref() != Some(&checkpoint.tokenizer_digest) {
+        if !checkpoint::is_cut_for(tokens, model, &checkpoint.tokenizer_digest) {
             return Err(
                 StageError::new("the tokens were not made with the tokenizer that the model was trained with")
-                    .help("connect the model's encoder to the `tokenizer` port of the tokenize stage"),
+                    .help("connect the model, or its encoder, to the `tokenizer` port of the tokenize stage"),
             );
+        }
+        let digest = |input| checkpoint::type_tokenizer(input).map(|file| file.digest);
+        if checkpoint.type_encoder.is_some() && digest(tokens) != digest(model) {
+            return Err(StageError::new(
+                "the names of types were not cut with the tokenizer of the model's type encoder",
+            )
+            .help("connect the model, or its type encoder, to the `type_tokenizer` port of the tokenize stage"));
         }
         let tokenizer = open_tokenizer(model, "tokenizer.json")?;
         let marker = |name: &str| {

@@ -1,4 +1,4 @@
-//! The kind `train`: tokens + encoders → a checkpoint. One training for all four systems; architecture and loss are settings.
+//! The kind `train`: tokens + encoders (or a checkpoint to start from) → a checkpoint. One training for all four systems; architecture and loss are settings.
 //!
 //! The loop, in order: draw a batch and its types, collate it (one pass, or several where a prompt must be split), forward, loss,
 //! backward; after `gradient_accumulation_steps` batches clip the global norm and step the optimizer. Every `eval_steps`
@@ -46,7 +46,7 @@ impl Kind for Train {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn about(&self) -> &'static str {
@@ -77,10 +77,11 @@ impl Kind for Train {
                 collects: false,
             }
         }
-        const PORTS: [Port; 3] = [
+        const PORTS: [Port; 4] = [
             port("tokens", "tokens", true),
-            port("token_encoder", "encoder", true),
+            port("token_encoder", "encoder", false),
             port("type_encoder", "encoder", false),
+            port("start", "model", false),
         ];
         &PORTS
     }
@@ -93,12 +94,7 @@ impl Kind for Train {
         let settings: TrainSettings = parse_settings(settings)?;
         let settings = settings.resolved()?;
         let bi = settings.recognizer().is_bi_encoder();
-        if bi && !inputs.connected("type_encoder") {
-            return Err(
-                SettingError::new("inputs.type_encoder", "a bi-encoder needs a type encoder")
-                    .help("connect one: `inputs: {…, type_encoder: STAGE}`; it may be the token encoder's stage"),
-            );
-        }
+        check_encoders(bi, inputs)?;
         let offered = |part: &str| inputs.parts("tokens").iter().any(|offer| offer == part);
         if !offered("train") {
             return Err(SettingError::new("inputs.tokens", "the tokens have no `train` split")
@@ -109,14 +105,22 @@ impl Kind for Train {
             tokens.push("validation");
         }
         tokens.push("tokenizer.json");
+        if bi && offered("type_tokenizer.json") {
+            tokens.push("type_tokenizer.json");
+        }
         let encoder = ["config.json", "model.safetensors", "tokenizer.json"];
         let mut parts = vec!["config.json", "model.safetensors", "token_encoder_config.json"];
-        let mut resolved = Resolved::new(&settings)?
-            .reads("tokens", tokens)
-            .reads("token_encoder", encoder);
         if bi {
-            resolved = resolved.reads("type_encoder", encoder);
             parts.extend(["type_encoder_config.json", "type_tokenizer.json"]);
+        }
+        let mut resolved = Resolved::new(&settings)?.reads("tokens", tokens);
+        if inputs.connected("start") {
+            resolved = resolved.reads("start", checkpoint::parts_to_read(inputs.parts("start")));
+        } else {
+            resolved = resolved.reads("token_encoder", encoder);
+            if bi {
+                resolved = resolved.reads("type_encoder", encoder);
+            }
         }
         parts.extend(["tokenizer.json", "README.md", "training_log.jsonl"]);
         let threshold = settings.recognizer().prediction_threshold;
@@ -148,6 +152,35 @@ fn space(recognizer: &Recognizer) -> u64 {
     let values = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     let weights: u64 = recognizer.weights().shapes().map(|(_, shape)| values(shape)).sum();
     weights * size_of::<f32>() as u64 * COPIES + LOG
+/// Refuses a training without encoders: they come from a checkpoint to start from, or from ports of their own.
+fn check_encoders(bi: bool, inputs: &InputParts) -> Result<(), SettingError> {
+    let wrong = |port: &str, message: &str| Err(SettingError::new(format!("inputs.{port}"), message));
+    if inputs.connected("start") {
+        let start_is_bi = inputs
+            .parts("start")
+            .iter()
+            .any(|part| part == "type_encoder_config.json");
+        return match (start_is_bi, bi) {
+            (true, false) => wrong("start", "the checkpoint is a bi-encoder, and `architecture` is not"),
+            (false, true) => wrong("start", "the checkpoint is a cross-encoder, and `architecture` is not"),
+            _ => Ok(()),
+        };
+    }
+    if !inputs.connected("token_encoder") {
+        return wrong(
+            "token_encoder",
+            "a training needs an encoder, or a checkpoint to start from",
+        )
+        .map_err(|error| {
+            error.help("connect one: `inputs: {…, token_encoder: STAGE}`, or `start: STAGE` for a checkpoint")
+        });
+    }
+    if bi && !inputs.connected("type_encoder") {
+        return wrong("type_encoder", "a bi-encoder needs a type encoder").map_err(|error| {
+            error.help("connect one: `inputs: {…, type_encoder: STAGE}`; it may be the token encoder's stage")
+        });
+    }
+    Ok(())
 }
 
 /// A training under way.
@@ -510,6 +543,7 @@ impl<'a> Training<'a> {
             ..self.settings.clone()
         };
         self.data.write_configs(self.ctx, &settings)?;
+        self.data.write_configs(self.ctx, self.settings, &tensors)?;
         let card = card::model_card(self.settings, &self.data.train.labels().names, best);
         checkpoint::write(&self.ctx.out("README.md")?, card.as_bytes())
     }

@@ -4,6 +4,7 @@
 
 mod case;
 mod cases;
+mod checkpoints;
 mod collated;
 mod edges;
 mod evaluation;

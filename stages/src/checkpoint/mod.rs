@@ -11,15 +11,19 @@
 //! | `thresholds.json` | thresholds that were chosen on validation data, if the model was calibrated: [`crate::thresholds`] |
 //! | `training_log.jsonl` | loss, learning rate, gradient norm and batch of every step; the evaluations |
 
+mod take;
+
 use std::path::Path;
 
-use nerpipe_engine::{Digest, Input, Part, StageError};
+use nerpipe_engine::{Digest, Input, Part, PartFile, StageError};
 use serde_json::{Map, Value};
 
 use crate::model::{EncoderConfig, HostTensor};
 use crate::recognizer::RecognizerConfig;
 use crate::tensors::read_tensors;
 use crate::tokenizer::TextTokenizer;
+
+pub use take::TakeCheckpoint;
 
 /// The key of `config.json` that holds the settings of the training; nothing reads it but people.
 const TRAINING: &str = "training";
@@ -88,6 +92,14 @@ pub fn recognizer_config(model: &Input) -> Result<RecognizerConfig, StageError> 
     read_config(model).map(|(config, _)| config)
 }
 
+/// The digest of the tokenizer that the training texts of a model artifact were cut with.
+///
+/// # Errors
+/// As [`recognizer_config`].
+pub(crate) fn tokenizer_digest(model: &Input) -> Result<String, StageError> {
+    read_config(model).map(|(_, digest)| digest)
+}
+
 fn read_config(model: &Input) -> Result<(RecognizerConfig, String), StageError> {
     let path = single(model, "config.json")?;
     let unusable = |reason: String| StageError::new(format!("the checkpoint's config.json cannot be used: {reason}"));
@@ -114,6 +126,45 @@ pub fn config_json(config: &RecognizerConfig, training: Value, tokenizer: &Diges
     map.insert(TOKENIZER_DIGEST.to_owned(), Value::String(tokenizer.to_string()));
     map.insert(TRAINING.to_owned(), training);
     let mut bytes = serde_json::to_vec_pretty(&map).map_err(failed)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Whether an input's `tokenizer.json` cuts texts as the model of `checkpoint` needs it: it is the one that the training texts were
+/// cut with, or the checkpoint's own, which differs from it by marker tokens only.
+pub(crate) fn is_cut_for(tokens: &Input, checkpoint: &Input, tokenizer_digest: &str) -> bool {
+    let digest = |input: &Input| input.part("tokenizer.json").map(|part| part.digest);
+    let found = digest(tokens);
+    found.is_some()
+        && (found == digest(checkpoint) || found.map(|digest| digest.to_string()).as_deref() == Some(tokenizer_digest))
+}
+
+/// The tokenizer file that names of types are cut with: an artifact's own for them, or else its only one.
+pub(crate) fn type_tokenizer(input: &Input) -> Option<&PartFile> {
+    let part = input
+        .part("type_tokenizer.json")
+        .or_else(|| input.part("tokenizer.json"))?;
+    part.files.first()
+}
+
+/// The rows of an embedding table of this shape.
+pub(crate) fn rows_of(shape: Option<&[usize]>) -> usize {
+    shape.and_then(|shape| shape.first()).copied().unwrap_or(0)
+}
+
+/// An encoder's `config.json` with a `vocab_size` of `rows`, where marker tokens made the table grow: whoever builds the
+/// encoder from it gets a table that the weights fit. Unchanged otherwise.
+///
+/// # Errors
+/// If it is no JSON.
+pub(crate) fn with_vocabulary(json: &[u8], rows: usize) -> Result<Vec<u8>, StageError> {
+    let failed = |error: serde_json::Error| StageError::new(format!("the encoder's config.json: {error}"));
+    let mut config: Map<String, Value> = serde_json::from_slice(json).map_err(failed)?;
+    if config.get("vocab_size").and_then(Value::as_u64) == Some(rows as u64) {
+        return Ok(json.to_owned());
+    }
+    config.insert("vocab_size".to_owned(), Value::from(rows));
+    let mut bytes = serde_json::to_vec_pretty(&config).map_err(failed)?;
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -145,7 +196,11 @@ pub fn single(input: &Input, name: &str) -> Result<std::path::PathBuf, StageErro
         .ok_or_else(|| StageError::new(format!("the input has no `{name}`")))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, StageError> {
+/// The bytes of a file.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StageError> {
     std::fs::read(path).map_err(|error| StageError::new(format!("failed to read `{}`: {error}", path.display())))
 }
 
