@@ -5,10 +5,12 @@
     reason = "tests say what they measured and how much they compared"
 )]
 
+mod families;
 mod golden;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
 mod metrics;
 mod resume;
 mod sample;
+mod tokenizers;
 mod training;

@@ -49,6 +49,8 @@ fn record(number: usize, (text, golds): &Line) -> Value {
 
 /// A bench with tokens and an encoder.
 pub(crate) fn prepared() -> (Bench, Made, Made) {
+/// A bench with a vocabulary, and the sentences as every split of a corpus.
+pub(super) fn corpus() -> (Bench, Made) {
     let bench = Bench::new();
     let lines: Vec<String> = LINES
         .iter()
@@ -65,6 +67,12 @@ pub(crate) fn prepared() -> (Bench, Made, Made) {
             json!({"train": "train.jsonl", "validation": "train.jsonl", "test": "train.jsonl"}),
         )
         .expect("loaded");
+    (bench, corpus)
+}
+
+/// A bench with tokens and an encoder.
+fn prepared() -> (Bench, Made, Made) {
+    let (bench, corpus) = corpus();
     let encoder = json!({"source": "random", "vocabulary": "vocab.txt", "hidden_size": 32, "layers": 2, "heads": 2,
         "max_position_embeddings": 64, "dropout": 0.0});
     let encoder = bench.run(&Encoder, encoder).expect("made");
@@ -74,6 +82,7 @@ pub(crate) fn prepared() -> (Bench, Made, Made) {
 }
 
 pub(crate) fn settings(architecture: &str, loss: &str, more: Value) -> Value {
+pub(super) fn settings(architecture: &str, loss: &str, more: Value) -> Value {
     let mut settings = json!({
         "architecture": architecture,
         "loss_fn": loss,
