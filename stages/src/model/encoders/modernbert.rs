@@ -111,7 +111,6 @@ const fn global_every() -> usize {
 const fn global_theta() -> f64 {
     160_000.0
 }
-#[expect(clippy::unnecessary_wraps, reason = "serde asks for the field's type")]
 const fn local_theta() -> Option<f64> {
     Some(10_000.0)
 }
