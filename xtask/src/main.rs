@@ -99,6 +99,7 @@ enum Bench {
         /// Where engine.md and engine.json are written [default: `bench` in the target folder]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+    },
     /// Read, check and tokenize a corpus, against the tokenizers library alone and against Python
     Data {
         /// A corpus in JSONL, or a folder with its train.jsonl
@@ -179,6 +180,7 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
                 out: out.as_deref(),
             };
             bench::engine::run(&task, shell)
+        }
         Task::Bench(Bench::Data {
             data,
             encoder,

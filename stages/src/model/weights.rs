@@ -165,7 +165,7 @@ impl Weights {
                 });
             }
             let data = laid_out(tensor.data, &parameter.shape, parameter.transposed);
-            parameter.value = leaf(data, parameter.shape.len() == 2, &self.device);
+            parameter.value = leaf(data, as_matrix(&parameter.shape).is_some(), &self.device);
         }
         Ok(())
     }

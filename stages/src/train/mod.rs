@@ -1,4 +1,5 @@
-//! The kind `train`: tokens + encoders (or a checkpoint to start from) → a checkpoint. One training for all four systems; architecture and loss are settings.
+//! The kind `train`: tokens + encoders (or a checkpoint to start from) → a checkpoint. One training for all four systems;
+//! architecture and loss are settings.
 //!
 //! The loop, in order: draw a batch and its types, collate it (one pass, or several where a prompt must be split), forward, loss,
 //! backward; after `gradient_accumulation_steps` batches clip the global norm and step the optimizer. Every `eval_steps`
@@ -152,6 +153,8 @@ fn space(recognizer: &Recognizer) -> u64 {
     let values = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     let weights: u64 = recognizer.weights().shapes().map(|(_, shape)| values(shape)).sum();
     weights * size_of::<f32>() as u64 * COPIES + LOG
+}
+
 /// Refuses a training without encoders: they come from a checkpoint to start from, or from ports of their own.
 fn check_encoders(bi: bool, inputs: &InputParts) -> Result<(), SettingError> {
     let wrong = |port: &str, message: &str| Err(SettingError::new(format!("inputs.{port}"), message));
@@ -299,7 +302,7 @@ impl<'a> Training<'a> {
             let done = self.step(self.done)?;
             self.done += 1;
             sentences += done.sentences;
-            if self.done % settings.logging_steps == 0 || self.done == settings.max_steps {
+            if self.done.is_multiple_of(settings.logging_steps) || self.done == settings.max_steps {
                 let speed = sentences as f64 / begun.elapsed().as_secs_f64();
                 self.ctx.progress(Progress {
                     done: self.done,
@@ -323,7 +326,7 @@ impl<'a> Training<'a> {
             return Ok(false);
         };
         let step = self.done;
-        let due = settings.eval_steps.is_some_and(|every| step % every == 0) || step >= settings.max_steps;
+        let due = settings.eval_steps.is_some_and(|every| step.is_multiple_of(every)) || step >= settings.max_steps;
         if self.evaluated < step && due {
             let gained = self.evaluate(step, validation)?;
             self.without_gain = if gained { 0 } else { self.without_gain + 1 };
@@ -542,8 +545,7 @@ impl<'a> Training<'a> {
             save_steps: None,
             ..self.settings.clone()
         };
-        self.data.write_configs(self.ctx, &settings)?;
-        self.data.write_configs(self.ctx, self.settings, &tensors)?;
+        self.data.write_configs(self.ctx, &settings, &tensors)?;
         let card = card::model_card(self.settings, &self.data.train.labels().names, best);
         checkpoint::write(&self.ctx.out("README.md")?, card.as_bytes())
     }

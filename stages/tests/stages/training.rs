@@ -47,8 +47,6 @@ fn record(number: usize, (text, golds): &Line) -> Value {
     })
 }
 
-/// A bench with tokens and an encoder.
-pub(crate) fn prepared() -> (Bench, Made, Made) {
 /// A bench with a vocabulary, and the sentences as every split of a corpus.
 pub(super) fn corpus() -> (Bench, Made) {
     let bench = Bench::new();
@@ -71,7 +69,7 @@ pub(super) fn corpus() -> (Bench, Made) {
 }
 
 /// A bench with tokens and an encoder.
-fn prepared() -> (Bench, Made, Made) {
+pub(super) fn prepared() -> (Bench, Made, Made) {
     let (bench, corpus) = corpus();
     let encoder = json!({"source": "random", "vocabulary": "vocab.txt", "hidden_size": 32, "layers": 2, "heads": 2,
         "max_position_embeddings": 64, "dropout": 0.0});
@@ -81,7 +79,6 @@ fn prepared() -> (Bench, Made, Made) {
     (bench, tokens, encoder)
 }
 
-pub(crate) fn settings(architecture: &str, loss: &str, more: Value) -> Value {
 pub(super) fn settings(architecture: &str, loss: &str, more: Value) -> Value {
     let mut settings = json!({
         "architecture": architecture,
