@@ -4,6 +4,7 @@
 //! `train`; `config.json` is a part by itself. A reader declares the parts it reads, and only their digests reach its
 //! fingerprint.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -27,6 +28,10 @@ pub(crate) fn is_among(part: &str, parts: &[String]) -> bool {
 pub struct Artifact {
     /// The files, sorted by name.
     pub files: Vec<ArtifactFile>,
+    /// Second names of files and folders, at the top: name → what it stands for. They are no parts; publishing the whole artifact
+    /// makes them relative symbolic links.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
 }
 
 /// One file of an [`Artifact`].
@@ -56,7 +61,10 @@ impl Artifact {
     /// The artifact of `files`, in any order.
     pub fn new(mut files: Vec<ArtifactFile>) -> Self {
         files.sort_by(|one, other| one.name.cmp(&other.name));
-        Self { files }
+        Self {
+            files,
+            links: BTreeMap::new(),
+        }
     }
 
     /// Part → digest over the names and digests of its files, in the order of the part's first file.

@@ -127,6 +127,7 @@ pub struct Context {
     sink: Sink,
     cancel: Arc<AtomicBool>,
     placed: Mutex<BTreeMap<String, ArtifactFile>>,
+    links: Mutex<BTreeMap<String, String>>,
     notes: Mutex<BTreeMap<String, Value>>,
     warnings: Mutex<Vec<String>>,
     executed: AtomicU64,
@@ -153,6 +154,7 @@ impl Context {
             sink,
             cancel,
             placed: Mutex::default(),
+            links: Mutex::default(),
             notes: Mutex::default(),
             warnings: Mutex::default(),
             executed: AtomicU64::new(0),
@@ -344,6 +346,41 @@ impl Context {
         self.place_file(found, name)
     }
 
+    /// Makes every file of part `part` of the input at `port` part of the artifact, in the folder `folder`, by reference.
+    ///
+    /// # Errors
+    /// If the input has no such part, or a name is placed already.
+    pub fn place_part(&self, port: &str, part: &str, folder: &str) -> Result<(), StageError> {
+        let found = self
+            .input(port)?
+            .part(part)
+            .ok_or_else(|| StageError::new(format!("the input `{port}` has no part `{part}`")))?;
+        found.files.iter().try_for_each(|file| {
+            let name = match found.is_folder {
+                true => format!("{folder}/{part}/{}", file.name),
+                false => format!("{folder}/{part}"),
+            };
+            self.place_file(file, &name)
+        })
+    }
+
+    /// Gives the artifact's file or folder `target` a second name at the top of the artifact: a relative symbolic link, once the
+    /// whole artifact is published. It is no part, and nothing downstream sees it.
+    ///
+    /// # Errors
+    /// If `name` is no plain name.
+    pub fn link(&self, name: &str, target: &str) -> Result<(), StageError> {
+        check_name(name)?;
+        check_name(target)?;
+        if name.contains('/') {
+            return Err(StageError::new(format!(
+                "`{name}` cannot name a link: links stand at the top of an artifact"
+            )));
+        }
+        lock(&self.links).insert(name.to_owned(), target.to_owned());
+        Ok(())
+    }
+
     /// Makes a file whose bytes are in the cache already part of the artifact under `name`.
     pub(crate) fn place_file(&self, file: &PartFile, name: &str) -> Result<(), StageError> {
         check_name(name)?;
@@ -502,7 +539,10 @@ impl Context {
             }
         }
         check_tree(files.keys())?;
-        let artifact = Artifact::new(files.into_values().collect());
+        let links = self.links.into_inner().unwrap_or_else(PoisonError::into_inner);
+        check_links(&links, files.keys())?;
+        let mut artifact = Artifact::new(files.into_values().collect());
+        artifact.links = links;
         let parts = artifact.parts();
         let is_missing = |part: &&String| part.as_str() != EVERY_PART && !parts.contains_key(part.as_str());
         if let Some(missing) = self.job.parts.iter().find(is_missing) {
@@ -569,6 +609,33 @@ fn check_name(name: &str) -> Result<(), StageError> {
     Err(StageError::new(format!(
         "`{name}` cannot name a file of an artifact: it must be a relative path of plain names"
     )))
+}
+
+/// Refuses a link that stands for nothing, or in the place of something.
+fn check_links<'a>(
+    links: &BTreeMap<String, String>,
+    files: impl Iterator<Item = &'a String> + Clone,
+) -> Result<(), StageError> {
+    let is_there = |name: &str| {
+        let inside = |file: &String| {
+            file.strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        files.clone().any(inside)
+    };
+    for (name, target) in links {
+        if is_there(name) {
+            return Err(StageError::new(format!(
+                "`{name}` is both a link and something else of the artifact"
+            )));
+        }
+        if !is_there(target) {
+            return Err(StageError::new(format!(
+                "the link `{name}` stands for `{target}`, which the artifact does not have"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a file whose name is also a folder's: a placed `a` beside a written `a/b`.

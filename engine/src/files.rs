@@ -194,6 +194,8 @@ pub(crate) fn open_for_append(path: &Path) -> Result<File, FileError> {
 pub(crate) enum Links {
     /// It stands for what it points to: how inputs are read.
     Follow,
+    /// It is listed as if it were a file, and where it leads to is not looked at.
+    List,
     /// It is an error: an artifact holds bytes, and a link would let it depend on what lies elsewhere.
     Refuse,
 }
@@ -237,11 +239,18 @@ fn walk_into(
         let name = format!("{prefix}{name}");
         let mut file_type = entry.file_type().map_err(FileError::of("read", &path))?;
         if file_type.is_symlink() {
-            if links == Links::Refuse {
-                return Err(refuse(
-                    &path,
-                    "it is a symbolic link; an artifact holds files and folders only",
-                ));
+            match links {
+                Links::Follow => {}
+                Links::List => {
+                    found.push((name, path));
+                    continue;
+                }
+                Links::Refuse => {
+                    return Err(refuse(
+                        &path,
+                        "it is a symbolic link; an artifact holds files and folders only",
+                    ));
+                }
             }
             file_type = fs::metadata(&path).map_err(FileError::of("read", &path))?.file_type();
         }

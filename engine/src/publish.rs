@@ -78,21 +78,25 @@ impl<'a> Publisher<'a> {
             Err(error) => return Err(FileError::of("read", target)(error).into()),
         };
         let found = if metadata.is_file() {
-            tree_digest([("", self.cache.digest_of(&target)?)])
+            tree_digest([("".to_owned(), self.cache.digest_of(&target)?)])
         } else if metadata.is_dir() {
-            let Ok(files) = files::walk(&target, Links::Refuse, |_| true) else {
+            let Ok(files) = files::walk(&target, Links::List, |_| true) else {
                 return Ok(TargetState::Foreign("holds something that nerpipe did not put there"));
             };
             let mut digests = Vec::with_capacity(files.len());
             for (name, path) in files {
-                digests.push((name, self.cache.digest_of(&path)?));
+                let digest = match fs::read_link(&path) {
+                    Ok(leads_to) => link_digest(leads_to.as_os_str().as_encoded_bytes()),
+                    Err(_) => self.cache.digest_of(&path)?,
+                };
+                digests.push((name, digest));
             }
-            tree_digest(digests.iter().map(|(name, digest)| (name.as_str(), *digest)))
+            tree_digest(digests)
         } else {
             return Ok(TargetState::Foreign("is a link or a special file"));
         };
         if let Some(artifact) = artifact
-            && found == tree_digest(wanted(publish, artifact).map(|(name, file)| (name, file.digest)))
+            && found == wanted_digest(publish, artifact)
         {
             return Ok(TargetState::Current);
         }
@@ -137,14 +141,19 @@ impl<'a> Publisher<'a> {
             let path = if name.is_empty() { new.clone() } else { new.join(name) };
             self.copy(file, &path)?;
         }
+        if publish.part.is_none() {
+            for (name, leads_to) in &artifact.links {
+                std::os::unix::fs::symlink(leads_to, new.join(name))
+                    .map_err(FileError::of("create the link", &target))?;
+            }
+        }
         replace(&new, &target, &temporary.path().join("old"))?;
         self.enter(publish, artifact)?;
         Ok(true)
     }
 
     fn enter(&self, publish: &Publish, artifact: &Artifact) -> Result<(), FileError> {
-        let digest = tree_digest(wanted(publish, artifact).map(|(name, file)| (name, file.digest)));
-        self.ledger.enter(&publish.target, digest)
+        self.ledger.enter(&publish.target, wanted_digest(publish, artifact))
     }
 
     fn copy(&self, file: &ArtifactFile, to: &Path) -> Result<(), FileError> {
@@ -211,9 +220,21 @@ fn wanted<'a>(publish: &'a Publish, artifact: &'a Artifact) -> impl Iterator<Ite
     })
 }
 
+/// One digest for what should be at a target.
+fn wanted_digest(publish: &Publish, artifact: &Artifact) -> Digest {
+    let files = wanted(publish, artifact).map(|(name, file)| (name.to_owned(), file.digest));
+    let links = artifact.links.iter().filter(|_| publish.part.is_none());
+    tree_digest(files.chain(links.map(|(name, leads_to)| (name.clone(), link_digest(leads_to.as_bytes())))))
+}
+
+/// What stands for a link among the digests of files.
+fn link_digest(leads_to: &[u8]) -> Digest {
+    Digest::of(&[b"a link to ", leads_to].concat())
+}
+
 /// One digest for what is at a target: the names and digests of its files, sorted by name.
-fn tree_digest<'a>(files: impl IntoIterator<Item = (&'a str, Digest)>) -> Digest {
-    let mut files: Vec<(&str, Digest)> = files.into_iter().collect();
+fn tree_digest(files: impl IntoIterator<Item = (String, Digest)>) -> Digest {
+    let mut files: Vec<(String, Digest)> = files.into_iter().collect();
     files.sort();
     let mut bytes = Vec::with_capacity(files.len() * 64);
     for (name, digest) in files {
