@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use crate::suggest::did_you_mean;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,6 +64,14 @@ impl Diagnostic {
             place: None,
             label: None,
             help: None,
+        }
+    }
+
+    /// A warning without a place.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(message)
         }
     }
 
@@ -133,7 +143,7 @@ impl Diagnostics {
     }
 
     /// Adds one; a second copy of the same is dropped, so that a mistake seen from many cells is told once.
-    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+    pub fn push(&mut self, diagnostic: Diagnostic) {
         let told = |other: &&Diagnostic| other.place == diagnostic.place && other.message == diagnostic.message;
         if self.0.iter().find(told).is_none() {
             self.0.push(diagnostic);
@@ -141,7 +151,10 @@ impl Diagnostics {
     }
 
     /// Puts them into the order of lines and makes a result of them: `value` if there are none.
-    pub(crate) fn or<T>(mut self, value: T) -> Result<T, Self> {
+    ///
+    /// # Errors
+    /// If there are any.
+    pub fn or<T>(mut self, value: T) -> Result<T, Self> {
         if self.is_empty() {
             return Ok(value);
         }

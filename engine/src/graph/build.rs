@@ -19,7 +19,7 @@ use crate::axes::{Assignment, Cell, CellScope};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::inputs::{Names, expand_one};
 use crate::interpolate::{BadReference, interpolate, visit_templates};
-use crate::kind::{InputParts, Kind, Registry, Resolved, SettingError, StageError};
+use crate::kind::{InputParts, Kind, Locator, Registry, Resolved, SettingError, StageError};
 use crate::manifest::{Connection, Manifest, Stage, check, with_path};
 use crate::source::{ValuePath, split_setting_path};
 use crate::suggest::did_you_mean;
@@ -65,6 +65,7 @@ impl Graph {
             of_cell: HashMap::new(),
             found: manifest.found.clone(),
             missing: HashMap::new(),
+            locator: registry.locator(),
             folders: publish::Folders::default(),
         };
         for stage in upstream_first(manifest) {
@@ -119,6 +120,7 @@ struct Builder<'a> {
     found: Diagnostics,
     /// (input setting, path or pattern, what its files are called) → why it leads to nothing; asked once each, however many instances read it.
     missing: HashMap<(String, String, Names), Option<StageError>>,
+    locator: Option<&'a Locator>,
     folders: publish::Folders,
 }
 
@@ -169,9 +171,10 @@ impl<'a> Builder<'a> {
         for (index, cell) in manifest.sweep.cells.iter().enumerate() {
             let own: Vec<Option<usize>> = own_axes.iter().map(|axis| cell[*axis]).collect();
             let choices: Vec<usize> = inputs.iter().map(|input| input.of_cell[index]).collect();
-            let written = written
-                .entry(own.clone())
-                .or_insert_with(|| self.write_out(name, stage, cell).map(Rc::new));
+            let written = written.entry(own.clone()).or_insert_with(|| {
+                let written = self.write_out(name, stage, cell)?;
+                self.locate(name, kind, written).map(Rc::new)
+            });
             let Some(written) = written.clone() else { continue };
             let own_point: Point = own_axes.iter().filter_map(|axis| Some((*axis, cell[*axis]?))).collect();
             let resolved = resolved.entry((own, choices.clone())).or_insert_with(|| {
@@ -358,6 +361,38 @@ impl<'a> Builder<'a> {
                 None
             }
         }
+    }
+
+    /// Puts paths in the place of names.
+    fn locate(&mut self, name: &str, kind: &dyn Kind, mut written: Written) -> Option<Written> {
+        let Some(locator) = self.locator else {
+            return Some(written);
+        };
+        let mut wrong = Vec::new();
+        for (setting, value) in &mut written.settings {
+            let Value::String(text) = value else { continue };
+            if !kind.takes_names(setting, text) || self.manifest.project.join(&*text).exists() {
+                continue;
+            }
+            match locator(text) {
+                Ok(Some(path)) => *text = path.to_string_lossy().into_owned(),
+                Ok(None) => {}
+                Err(error) => {
+                    let refused = SettingError::new(setting.as_str(), error.message);
+                    wrong.push(match error.help {
+                        Some(help) => refused.help(help),
+                        None => refused,
+                    });
+                }
+            }
+        }
+        if wrong.is_empty() {
+            return Some(written);
+        }
+        for error in wrong {
+            self.bad_setting(name, &written, &Point::new(), error);
+        }
+        None
     }
 
     /// Where the setting at `steps` below `with` is written: in the stage, or in the last override that set it.

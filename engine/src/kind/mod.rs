@@ -6,6 +6,7 @@
 mod settings;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,13 @@ pub trait Kind: Send + Sync {
     fn type_of<'a>(&'a self, with: &'a Map<String, Value>) -> &'a str {
         let _ = with;
         self.produces()
+    }
+
+    /// Whether the input setting `setting` may hold a name, such as that of a model on a hub, where `value` is no path of the project.
+    /// [`Registry::locating`] then says which path is meant.
+    fn takes_names(&self, setting: &str, value: &str) -> bool {
+        let _ = (setting, value);
+        false
     }
 
     /// Checks the settings of one instance, fills in defaults, and says which parts of which ports it reads and which
@@ -422,7 +430,11 @@ pub struct Collected {
 #[derive(Default)]
 pub struct Registry {
     kinds: BTreeMap<&'static str, Box<dyn Kind>>,
+    locator: Option<Box<Locator>>,
 }
+
+/// Name → the path that is meant; none if it is no name that it could know.
+pub type Locator = dyn Fn(&str) -> Result<Option<PathBuf>, StageError> + Send + Sync;
 
 impl Registry {
     /// Adds a kind.
@@ -430,6 +442,21 @@ impl Registry {
     pub fn with(mut self, kind: impl Kind + 'static) -> Self {
         self.kinds.insert(kind.name(), Box::new(kind));
         self
+    }
+
+    /// Asks `locator` for the paths of names in settings where a kind takes them ([`Kind::takes_names`]). It is asked when a manifest is
+    /// expanded; what counts are the files that are found, not the name.
+    #[must_use]
+    pub fn locating(
+        mut self,
+        locator: impl Fn(&str) -> Result<Option<PathBuf>, StageError> + Send + Sync + 'static,
+    ) -> Self {
+        self.locator = Some(Box::new(locator));
+        self
+    }
+
+    pub(crate) fn locator(&self) -> Option<&Locator> {
+        self.locator.as_deref()
     }
 
     /// The kind called `name`.

@@ -155,6 +155,10 @@ impl Kind for Encoder {
         &FIELDS
     }
 
+    fn takes_names(&self, setting: &str, value: &str) -> bool {
+        setting == "source" && value != RANDOM
+    }
+
     fn ports(&self) -> &'static [Port] {
         const PORTS: [Port; 1] = [Port {
             name: CORPUS.0,
