@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{data, exec, logs, plan, run, show, status};
+use crate::commands::{convert, data, exec, logs, plan, run, show, status};
 use crate::exit::{Error, Exit};
 use crate::terminal::Terminal;
 
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Logs(logs::LogsArgs),
     /// Check corpora, count what is in them, write them in other formats
     Data(data::DataArgs),
+    /// Print a JSON config of the reference trainer as a manifest
+    Convert(convert::ConvertArgs),
     /// Run one job in this process; started by `run`
     #[command(hide = true)]
     Exec(exec::ExecArgs),
@@ -64,6 +66,7 @@ impl Command {
             Self::Status(args) => status::status(args, terminal),
             Self::Logs(args) => logs::logs(args, terminal),
             Self::Data(args) => data::data(args, terminal),
+            Self::Convert(args) => convert::convert(args, terminal),
             Self::Exec(args) => exec::exec(args),
         }
     }
@@ -85,7 +88,7 @@ pub(crate) fn verbs() -> String {
 /// What every command that reads a manifest takes.
 #[derive(Debug, Args)]
 pub(crate) struct Pipeline {
-    /// The manifest, a YAML file
+    /// The manifest, a YAML file; or a JSON config of the reference trainer
     pub(crate) manifest: PathBuf,
     /// Replace a variable or a stage's setting; the value is read as YAML
     ///

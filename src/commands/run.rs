@@ -117,7 +117,7 @@ const MOST_JOBS: usize = 4;
 
 /// Runs the manifest.
 pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
-    let session = Session::open(&args.pipeline).inspect_err(|error| {
+    let session = Session::open_and_fetch(&args.pipeline).inspect_err(|error| {
         if let (true, Error::Manifest(diagnostics)) = (args.json, error) {
             let event = serde_json::json!({"event": "refused", "diagnostics": diagnostics});
             terminal.out(&event.to_string());

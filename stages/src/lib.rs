@@ -20,6 +20,7 @@ pub mod optim;
 #[doc(hidden)]
 pub mod parity;
 pub mod recognizer;
+pub mod reference;
 pub mod report;
 pub mod rng;
 pub mod schedule;
@@ -49,5 +50,7 @@ pub fn registry() -> Registry {
         .with(evaluate::Evaluate)
         .with(compare::Compare)
         .with(report::Report)
+        .with(reference::Results)
+        .with(reference::Output)
         .with(Command)
 }

@@ -7,6 +7,7 @@ mod help;
 mod pipeline;
 mod plan;
 mod project;
+mod reference;
 mod resume;
 mod run;
 mod show;

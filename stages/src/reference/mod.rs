@@ -1,0 +1,14 @@
+//! What users of the reference trainer bring along: its flat JSON configs, and the folders and files it writes.
+//!
+//! [`Config`] is such a config, read with its places; [`manifest`] says the same as a manifest. The kind [`Results`] brings an
+//! evaluation into the reference's form, and [`Output`] puts together its output directory.
+
+mod config;
+mod manifest;
+mod output;
+mod results;
+
+pub use config::Config;
+pub use manifest::{Converted, convert};
+pub use output::Output;
+pub use results::{RESULTS, Results};
