@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 
-use crate::commands::{convert, data, exec, logs, plan, run, show, status};
+use crate::commands::{cache, completions, convert, data, exec, explain, graph, logs, man, plan, run, show, status};
+use crate::completion;
 use crate::exit::{Error, Exit};
 use crate::terminal::Terminal;
 
@@ -33,7 +35,7 @@ Start here:
   nerpipe plan pipelines/all_encoders.yaml    show what that would run, and why
 
 Exit codes: 0 done, 1 an instance failed or data are wrong, 2 wrong command line, 3 wrong manifest, 4 cache or disk trouble,
-130 interrupted";
+5 something would run (`plan --exit-code`), 130 interrupted";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -41,16 +43,26 @@ pub(crate) enum Command {
     Run(run::RunArgs),
     /// Show what `run` would do and why; runs nothing
     Plan(plan::PlanArgs),
-    /// Show one instance: its settings, inputs, digests and files
+    /// Explain why instances would run: the fields that differ from an earlier run, old and new
+    Explain(explain::ExplainArgs),
+    /// Show instances: their settings, inputs, digests and files
     Show(show::ShowArgs),
+    /// Draw the stages and what they read, as Mermaid or DOT
+    Graph(graph::GraphArgs),
     /// Show what runs do right now: instances, steps, time left, failures
     Status(status::StatusArgs),
     /// Print the log of one instance, or follow it
     Logs(logs::LogsArgs),
+    /// List the cache, tell its size, or take away what is no longer wanted
+    Cache(cache::CacheArgs),
     /// Check corpora, count what is in them, write them in other formats
     Data(data::DataArgs),
     /// Print a JSON config of the reference trainer as a manifest
     Convert(convert::ConvertArgs),
+    /// Print a script that completes command lines in a shell, names of the manifest included
+    Completions(completions::CompletionsArgs),
+    /// Write the manual's pages into a folder
+    Man(man::ManArgs),
     /// Run one job in this process; started by `run`
     #[command(hide = true)]
     Exec(exec::ExecArgs),
@@ -67,6 +79,11 @@ impl Command {
             Self::Logs(args) => logs::logs(args, terminal),
             Self::Data(args) => data::data(args, terminal),
             Self::Convert(args) => convert::convert(args, terminal),
+            Self::Explain(args) => explain::explain(args, terminal),
+            Self::Graph(args) => graph::graph(args, terminal),
+            Self::Cache(args) => cache::cache(args, terminal),
+            Self::Completions(args) => completions::completions(args, terminal),
+            Self::Man(args) => man::man(args),
             Self::Exec(args) => exec::exec(args),
         }
     }
@@ -104,6 +121,18 @@ pub(crate) struct Pipeline {
     /// Hash every input file again, even if its size and times say that it is unchanged
     #[arg(long)]
     pub(crate) rehash: bool,
+}
+
+/// What a command that can look at a part of a manifest takes.
+#[derive(Debug, Args)]
+pub(crate) struct Selectors {
+    /// Only these: `model`, `model@loss=bce,seed=1`, `loss=bce`; `+x` is x and all it needs, `x+` x and all that needs it
+    ///
+    /// A stage's name chooses all its instances, `model@loss=bce` those with that axis value, `loss=bce` those of any
+    /// stage; a part of one single name chooses that one. A plus in front adds what the chosen need, a plus behind what
+    /// needs them.
+    #[arg(value_name = "SELECTOR", add = ArgValueCompleter::new(completion::selectors))]
+    pub(crate) selectors: Vec<String>,
 }
 
 /// A number from 1.

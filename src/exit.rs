@@ -7,11 +7,12 @@
 //! | 2    | the command line is wrong                                              |
 //! | 3    | the manifest is wrong; nothing was started                             |
 //! | 4    | the cache, the project folder or the disk is in the way                |
+//! | 5    | something would run; only said by `plan --exit-code`                   |
 //! | 130  | interrupted                                                            |
 
 use std::process::ExitCode;
 
-use nerpipe_engine::Diagnostics;
+use nerpipe_engine::{Diagnostics, StageError};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) enum Exit {
     Failed,
     /// At least one instance failed because the disk or another part of the machine was in the way.
     Machine,
+    /// A run would do something; only `plan --exit-code` ends so.
+    WouldRun,
     /// The run was told to stop.
     Interrupted,
     /// What a job in a process of its own tells the run that started it.
@@ -34,6 +37,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Machine => 4,
+            Exit::WouldRun => 5,
             Exit::Interrupted => 130,
             Exit::Child(code) => code,
         })
@@ -85,6 +89,12 @@ impl Error {
             Self::Manifest(_) => 3,
             Self::Environment { .. } => 4,
         }
+    }
+}
+
+impl From<StageError> for Error {
+    fn from(StageError { message, help, .. }: StageError) -> Self {
+        Self::Environment { message, help }
     }
 }
 

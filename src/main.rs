@@ -3,6 +3,7 @@
 
 mod cli;
 mod commands;
+mod completion;
 mod exit;
 mod interrupt;
 mod machine;
@@ -19,6 +20,7 @@ use crate::exit::Error;
 use crate::terminal::Terminal;
 
 fn main() -> ExitCode {
+    completion::answer();
     nerpipe_stages::allocator::keep_freed_memory();
     let terminal = Terminal::of_process();
     let cli = match Cli::try_parse() {

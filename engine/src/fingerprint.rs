@@ -179,17 +179,29 @@ pub struct Difference {
     pub new: Option<Value>,
 }
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.join(".");
+impl Difference {
+    /// The field in one word: `settings.learning_rate`.
+    pub fn field(&self) -> String {
+        self.path.join(".")
+    }
+
+    /// The old and the new value for people: JSON, and of a digest the first eight digits.
+    pub fn values(&self) -> (Option<String>, Option<String>) {
         let text = |value: &Value| match value {
             Value::String(text) if text.parse::<Digest>().is_ok() => text[..8].to_owned(),
             other => other.to_string(),
         };
-        match (&self.old, &self.new) {
-            (Some(old), Some(new)) => write!(f, "{path}: {} → {}", text(old), text(new)),
-            (None, Some(new)) => write!(f, "{path}: new, {}", text(new)),
-            (Some(old), None) => write!(f, "{path}: gone, was {}", text(old)),
+        (self.old.as_ref().map(text), self.new.as_ref().map(text))
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.field();
+        match self.values() {
+            (Some(old), Some(new)) => write!(f, "{path}: {old} → {new}"),
+            (None, Some(new)) => write!(f, "{path}: new, {new}"),
+            (Some(old), None) => write!(f, "{path}: gone, was {old}"),
             (None, None) => f.write_str(&path),
         }
     }

@@ -142,7 +142,7 @@ impl<'a> Judge<'a> {
     pub(crate) fn judge(&mut self, number: usize, made: impl Fn(usize) -> Option<Arc<Made>>) -> Judged {
         let graph = self.graph;
         let instance = &graph.instances[number];
-        let waits: BTreeSet<usize> = upstream(instance).filter(|from| made(*from).is_none()).collect();
+        let waits: BTreeSet<usize> = instance.upstream().filter(|from| made(*from).is_none()).collect();
         if !waits.is_empty() {
             let waits = waits.into_iter().collect();
             return Judged {
@@ -218,7 +218,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn key(&mut self, instance: &Instance, made: impl Fn(usize) -> Option<Arc<Made>>) -> Result<Key, StageError> {
+    /// What goes into an instance; `made` says what those upstream made.
+    pub(crate) fn key(
+        &mut self,
+        instance: &Instance,
+        made: impl Fn(usize) -> Option<Arc<Made>>,
+    ) -> Result<Key, StageError> {
         let kind = self
             .registry
             .get(&instance.kind)
@@ -309,31 +314,4 @@ impl<'a> Judge<'a> {
             }
         }
     }
-}
-
-/// The numbers of the instances that an instance reads from; one that is read at two ports comes twice.
-pub(crate) fn upstream(instance: &Instance) -> impl Iterator<Item = usize> + '_ {
-    instance
-        .wires
-        .values()
-        .flat_map(|wire| match wire {
-            Wire::One { from, .. } => std::slice::from_ref(from),
-            Wire::Collect { from, .. } => from.as_slice(),
-        })
-        .copied()
-}
-
-/// Which instances `selected` need, themselves included; all if there is no selection.
-pub(crate) fn needed(graph: &Graph, selected: Option<&[usize]>) -> Vec<bool> {
-    let Some(selected) = selected else {
-        return vec![true; graph.instances.len()];
-    };
-    let mut needed = vec![false; graph.instances.len()];
-    let mut stack = selected.to_vec();
-    while let Some(number) = stack.pop() {
-        if !std::mem::replace(&mut needed[number], true) {
-            stack.extend(upstream(&graph.instances[number]));
-        }
-    }
-    needed
 }

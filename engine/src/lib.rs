@@ -96,7 +96,7 @@ pub use digest::Digest;
 pub use encode::EncodeError;
 pub use event::{Event, Progress};
 pub use files::FileError;
-pub use fingerprint::{Document, Fingerprint};
+pub use fingerprint::{Difference, Document, Fingerprint};
 pub use graph::{Graph, Instance, Publish, SelectError, Wire};
 pub use judge::Reason;
 pub use kind::{
@@ -104,7 +104,7 @@ pub use kind::{
     Weight,
 };
 pub use manifest::Manifest;
-pub use plan::{Plan, Planned, Shown, Status, plan, show};
+pub use plan::{Expected, Explained, Plan, Planned, PlannedStage, Shown, Status, explain, plan, show};
 pub use resources::Resources;
 pub use run::account::{Account, RunState};
 pub use run::{InstanceSummary, Outcome, RunOptions, Summary, run};

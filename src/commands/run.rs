@@ -9,7 +9,7 @@ use nerpipe_engine::{ErrorClass, RunOptions, Summary};
 use nerpipe_stages::device::DeviceChoice;
 
 use super::Session;
-use crate::cli::{Pipeline, positive};
+use crate::cli::{Pipeline, Selectors, positive};
 use crate::exit::{Error, Exit};
 use crate::render::run::Watcher;
 use crate::render::summary;
@@ -20,6 +20,8 @@ use crate::{interrupt, machine};
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) pipeline: Pipeline,
+    #[command(flatten)]
+    pub(crate) selectors: Selectors,
     /// How many instances may run side by side [default: one per thread, at most 4]
     #[arg(long, short, value_name = "N", value_parser = positive)]
     pub(crate) jobs: Option<usize>,
@@ -123,8 +125,11 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
             terminal.out(&event.to_string());
         }
     })?;
+    let selected = session.selected(&args.selectors)?;
     if args.dry_run {
-        return super::plan::show(&session, args.json, terminal);
+        let plan = super::plan::of(&session, selected.as_deref())?;
+        super::plan::show(&plan, args.json, terminal)?;
+        return Ok(super::plan::exit(&plan));
     }
     let threads = args
         .threads
@@ -145,6 +150,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
         fail_fast: args.fail_fast,
         retries: args.retries,
         timeout: args.timeout,
+        selected,
         overwrite: args.overwrite,
         cancel: cancel.clone(),
         ..RunOptions::default()

@@ -1,6 +1,6 @@
 //! Numbers, times and notes as people read them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -43,6 +43,30 @@ pub(crate) fn duration(duration: Duration) -> String {
 /// [`duration`] of a number of seconds.
 pub(crate) fn seconds(seconds: f64) -> String {
     duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+/// How long ago a moment was, in seconds since 1970: `just now`, `5 min ago`, `3 h ago`, `12 days ago`.
+pub(crate) fn ago(moment: u64) -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    match now.saturating_sub(moment) {
+        ..60 => "just now".to_owned(),
+        seconds @ ..7_200 => format!("{} min ago", seconds / 60),
+        seconds @ ..172_800 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} days ago", count(seconds / 86_400)),
+    }
+}
+
+/// Some names of a list: `a, b and 7 more`.
+pub(crate) fn some(names: &[String]) -> String {
+    match names {
+        [one] => one.clone(),
+        [one, other] => format!("{one} and {other}"),
+        [one, rest @ ..] => format!("{one} and {} more", count(rest.len() as u64)),
+        [] => String::new(),
+    }
 }
 
 /// `12 B`, `3.4 kB`, `1.2 GB`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use nerpipe_engine::{Graph, Instance, Shown, Status, Wire};
+use nerpipe_engine::{Graph, Instance, Planned, Shown, Status};
 
 use super::numbers;
 use crate::terminal::Paint;
@@ -13,7 +13,7 @@ const NAMED: usize = 10;
 /// What is known of an instance, as text.
 pub(crate) fn render(instance: &Instance, graph: &Graph, shown: &Shown, paint: Paint) -> String {
     let mut text = format!("{}  {}", paint.bold(&shown.planned.instance), paint.dim(&instance.kind));
-    let _ = write!(text, "\n  {}", status(&shown.planned.status, paint));
+    let _ = write!(text, "\n  {}", status(&shown.planned, paint));
     if let Some(fingerprint) = &shown.planned.fingerprint {
         let _ = write!(text, "\n  fingerprint {fingerprint}");
     }
@@ -27,10 +27,7 @@ pub(crate) fn render(instance: &Instance, graph: &Graph, shown: &Shown, paint: P
         section(&mut text, "inputs", paint);
     }
     for (port, wire) in &instance.wires {
-        let (from, parts) = match wire {
-            Wire::One { from, parts } => (std::slice::from_ref(from), parts),
-            Wire::Collect { from, parts } => (from.as_slice(), parts),
-        };
+        let (from, parts) = (wire.sources(), wire.parts());
         let _ = write!(text, "\n  {port}: {} of", parts.join(", "));
         let names = from.iter().take(NAMED).map(|number| graph.instances[*number].name());
         let _ = write!(text, " {}", names.collect::<Vec<_>>().join(", "));
@@ -110,14 +107,24 @@ fn section(text: &mut String, title: &str, paint: Paint) {
     let _ = write!(text, "\n\n{}", paint.bold(title));
 }
 
-fn status(status: &Status, paint: Paint) -> String {
-    match status {
+/// What a run would do with an instance, and why.
+pub(crate) fn status(planned: &Planned, paint: Paint) -> String {
+    match &planned.status {
         Status::Fresh => format!("{}: it is in the cache", paint.green("fresh")),
         Status::Stale { reasons } => {
             let reasons: Vec<String> = reasons.iter().map(|reason| format!("\n    {reason}")).collect();
             format!("{}: it would run, because{}", paint.yellow("stale"), reasons.concat())
         }
-        Status::Waits { on } => format!("{} on {}", paint.cyan("waits"), on.join(", ")),
+        Status::Waits { on } => {
+            let cause = planned.cause.as_ref();
+            let cause = cause.map(|cause| format!("\n    {}: {}", cause.instance, cause.reason));
+            format!(
+                "{} on {}{}",
+                paint.cyan("waits"),
+                numbers::some(on),
+                cause.unwrap_or_default()
+            )
+        }
         Status::Shared { with } => format!("{} with {with}", paint.green("shared")),
         Status::Impossible { message, help } => {
             let help = help

@@ -41,7 +41,9 @@ fn help_of_each_command_says_what_it_does() {
     for (command, words) in [
         ("run", "Run what is missing"),
         ("plan", "runs nothing"),
-        ("show", "Show one instance"),
+        ("show", "Show instances"),
+        ("explain", "the fields that differ"),
+        ("graph", "as Mermaid or DOT"),
     ] {
         let outcome = project.nerpipe(&[command, "--help"]).expect(0);
         assert!(

@@ -1,9 +1,14 @@
 //! Drives the real program in throwaway projects.
 
+mod cache;
 mod command;
+mod completion;
 mod data;
 mod errors;
+mod explain;
+mod graph;
 mod help;
+mod pages;
 mod pipeline;
 mod plan;
 mod project;

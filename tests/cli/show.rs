@@ -43,17 +43,34 @@ fn an_instance_is_shown_with_its_files() {
 }
 
 #[test]
-fn a_selector_that_fits_several_or_none_lists_what_there_is() {
+fn several_instances_are_shown_one_below_the_other() {
     let project = Project::with_corpus();
     project.write("swept.yaml", SWEPT);
-    let outcome = project.nerpipe(&["show", "swept.yaml", "corpus"]).expect(2);
+    let outcome = project.nerpipe(&["show", "swept.yaml", "corpus"]).expect(0);
+    assert!(
+        outcome.stdout.starts_with("corpus@limit=1  load\n"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(
+        outcome.stdout.contains("\n\ncorpus@limit=2  load\n"),
+        "{}",
+        outcome.stdout
+    );
     assert_eq!(
-        outcome.stderr,
-        "error: `corpus` fits 2 instances\nhelp: it fits `corpus@limit=1`, `corpus@limit=2`\n"
+        project
+            .nerpipe(&["show", "swept.yaml", "limit=1", "limit=2", "--json"])
+            .expect(0)
+            .events()
+            .len(),
+        2
     );
     let outcome = project.nerpipe(&["show", "swept.yaml", "corpsu"]).expect(2);
     assert_eq!(
         outcome.stderr,
-        "error: no instance fits `corpsu`\nhelp: did you mean `corpus`?\n"
+        "error: there is no stage `corpsu`\nhelp: did you mean `corpus`?\n"
     );
+    let outcome = project.nerpipe(&["show", "swept.yaml", "corpus@limit=3"]).expect(2);
+    assert_eq!(outcome.stderr, "error: no `limit` is `3`\nhelp: known here: 1, 2\n");
+    project.nerpipe(&["show", "swept.yaml"]).expect(2);
 }

@@ -124,12 +124,7 @@ impl Cache {
                 None => thread::sleep(Duration::from_millis(1)),
             }
         };
-        for entry in fs::read_dir(&folder).map_err(FileError::of("list", &folder))? {
-            let path = entry.map_err(FileError::of("list", &folder))?.path();
-            if path.is_dir() && self.try_lock(&lock_name(&path))?.is_some() {
-                files::remove_folder(&path)?;
-            }
-        }
+        self.sweep_staging()?;
         let made = tempfile::Builder::new()
             .prefix("run-")
             .tempdir_in(&folder)
@@ -142,6 +137,24 @@ impl Cache {
             _held: held,
             free: Mutex::default(),
         })
+    }
+
+    /// Removes what runs that died left in the staging folder. Returns whether no living run is left. To be called with the
+    /// lock `staging` held.
+    pub(super) fn sweep_staging(&self) -> Result<bool, FileError> {
+        let folder = self.folder("staging");
+        let mut none_lives = true;
+        for entry in fs::read_dir(&folder).map_err(FileError::of("list", &folder))? {
+            let path = entry.map_err(FileError::of("list", &folder))?.path();
+            if !path.is_dir() {
+                continue;
+            }
+            match self.try_lock(&lock_name(&path))? {
+                Some(_dead) => files::remove_folder(&path)?,
+                None => none_lives = false,
+            }
+        }
+        Ok(none_lives)
     }
 }
 

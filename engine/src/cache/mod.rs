@@ -22,6 +22,8 @@
 //!
 //! Several processes may use one cache at the same time.
 
+mod gc;
+mod inventory;
 mod lock;
 mod objects;
 mod records;
@@ -33,6 +35,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use gc::{GcOptions, Swept};
+pub use inventory::{HeldRecord, Inventory, KindUsage, ManifestUsage, Share, Usage};
 pub use lock::Lock;
 pub(crate) use lock::{OUT, Staging};
 pub use objects::{Bytes, Objects};
@@ -109,6 +113,11 @@ impl Cache {
                 rehash: AtomicBool::new(false),
             }),
         })
+    }
+
+    /// Whether there is a cache of this format at `root`.
+    pub fn is_at(root: &Path) -> bool {
+        root.join(FORMAT).is_dir()
     }
 
     /// From now on, files are hashed even if the stat cache knows them (`--rehash`).

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Cache;
+use super::gc::mark_used;
 use crate::artifact::{Artifact, ArtifactFile};
 use crate::digest::Digest;
 use crate::files::{self, Durability, FileError};
@@ -88,6 +89,13 @@ struct Line {
     fingerprint: Fingerprint,
 }
 
+/// The first line of a stage's history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Head {
+    manifest: String,
+    stage: String,
+}
+
 /// How many of a stage's latest axis values are compared when none agree in full: enough for people, and a bound.
 const COMPARED: usize = 256;
 
@@ -121,6 +129,11 @@ impl Past {
         self.last.get(&sorted(axes)) == Some(fingerprint)
     }
 
+    /// All of them.
+    pub(super) fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> + '_ {
+        self.last.values().copied()
+    }
+
     fn insert(&mut self, axes: &IndexMap<String, String>, fingerprint: Fingerprint) {
         let key = sorted(axes);
         self.last.shift_remove(&key);
@@ -150,9 +163,11 @@ impl Cache {
         write(&self.place("records", &record.fingerprint), record, durability)
     }
 
-    /// The record of a step.
+    /// The record of a step; whoever looks is about to use it.
     pub(crate) fn step_record(&self, fingerprint: &Fingerprint) -> Result<Option<StepRecord>, FileError> {
-        read(&self.place("steps", fingerprint))
+        let path = self.place("steps", fingerprint);
+        mark_used(&path);
+        read(&path)
     }
 
     /// Writes the record of a step.
@@ -170,15 +185,7 @@ impl Cache {
     /// # Errors
     /// If the history is there and cannot be read.
     pub fn past(&self, manifest: &str, stage: &str) -> Result<Past, FileError> {
-        let mut past = Past::default();
-        let bytes = files::read_if_exists(&self.history(manifest, stage))?.unwrap_or_default();
-        for line in bytes.split(|byte| *byte == b'\n') {
-            // A torn line is one reason less precisely told, nothing more.
-            if let Ok(Line { axes, fingerprint }) = serde_json::from_slice(line) {
-                past.insert(&axes, fingerprint);
-            }
-        }
-        Ok(past)
+        read_history(&self.history(manifest, stage)).map(|(_, past)| past)
     }
 
     /// Enters the fingerprint that an instance has now.
@@ -192,17 +199,25 @@ impl Cache {
         let path = self.history(manifest, stage);
         // One write of one line to a file opened for appending: lines of several processes do not mix. The newline in
         // front ends a line that a dying process left torn.
-        let mut line = vec![b'\n'];
+        let mut file = files::open_for_append(&path)?;
+        let mut line = Vec::new();
+        if file.metadata().map_err(FileError::of("read", &path))?.len() == 0 {
+            // Two processes may both begin the file; the name stands in it twice then.
+            line.extend(to_json(&Head {
+                manifest: manifest.to_owned(),
+                stage: stage.to_owned(),
+            }));
+        }
+        line.push(b'\n');
         line.extend(to_json(&Line {
             axes: axes.clone(),
             fingerprint,
         }));
         line.push(b'\n');
-        let mut file = files::open_for_append(&path)?;
         file.write_all(&line).map_err(FileError::of("write", &path))
     }
 
-    fn place(&self, store: &str, fingerprint: &Fingerprint) -> PathBuf {
+    pub(super) fn place(&self, store: &str, fingerprint: &Fingerprint) -> PathBuf {
         let text = fingerprint.to_string();
         self.folder(store).join(&text[..2]).join(format!("{}.json", &text[2..]))
     }
@@ -212,6 +227,22 @@ impl Cache {
         let name = Digest::of(format!("{}\n{manifest}\n{stage}", manifest.len()).as_bytes());
         self.folder("history").join(format!("{name}.jsonl"))
     }
+}
+
+/// The manifest that a history belongs to, and what it holds.
+pub(super) fn read_history(path: &Path) -> Result<(Option<String>, Past), FileError> {
+    let mut past = Past::default();
+    let mut manifest = None;
+    let bytes = files::read_if_exists(path)?.unwrap_or_default();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        // A torn line is one reason less precisely told, nothing more.
+        if let Ok(Line { axes, fingerprint }) = serde_json::from_slice(line) {
+            past.insert(&axes, fingerprint);
+        } else if let Ok(head) = serde_json::from_slice::<Head>(line) {
+            manifest = Some(head.manifest);
+        }
+    }
+    Ok((manifest, past))
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {

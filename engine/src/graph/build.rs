@@ -85,6 +85,7 @@ impl Graph {
         found.or(Self {
             name: manifest.name.clone(),
             instances,
+            cells: manifest.sweep.cells.len(),
         })
     }
 }
@@ -202,6 +203,7 @@ impl<'a> Builder<'a> {
                     let place = manifest.source.key(&ValuePath::from(["stages", name]));
                     self.found.push(Diagnostic::error(message).at(place));
                 }
+                self.instances[*number].cells += 1;
                 of_cell.push(*number);
                 continue;
             }
@@ -651,6 +653,7 @@ impl<'a> Builder<'a> {
             files,
             publish: targets,
             resources: self.manifest.stages[name].resources.or(kind.resources()),
+            cells: 1,
         }
     }
 

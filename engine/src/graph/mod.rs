@@ -26,6 +26,8 @@ pub struct Graph {
     pub name: String,
     /// The instances; an index into this list is an instance's number.
     pub instances: Vec<Instance>,
+    /// How many cells the sweep has; one if there is no sweep.
+    pub cells: usize,
 }
 
 /// A stage at one projection of the cells.
@@ -47,12 +49,19 @@ pub struct Instance {
     pub publish: Vec<Publish>,
     /// What it needs while it runs.
     pub resources: Resources,
+    /// How many cells of the sweep fall to it.
+    pub cells: usize,
 }
 
 impl Instance {
     /// `model@architecture=bi_encoder,loss=bce,seed=42`, or just the stage's name if it has no axes.
     pub fn name(&self) -> String {
         instance_name(&self.stage, &self.axes)
+    }
+
+    /// The numbers of the instances that it reads from; one that is read at two ports comes twice.
+    pub fn upstream(&self) -> impl Iterator<Item = usize> + '_ {
+        self.wires.values().flat_map(Wire::sources).copied()
     }
 }
 
@@ -81,6 +90,23 @@ pub enum Wire {
         /// The parts that are read of each.
         parts: Vec<String>,
     },
+}
+
+impl Wire {
+    /// The numbers of the instances at the port.
+    pub fn sources(&self) -> &[usize] {
+        match self {
+            Self::One { from, .. } => std::slice::from_ref(from),
+            Self::Collect { from, .. } => from,
+        }
+    }
+
+    /// The parts that are read of each.
+    pub fn parts(&self) -> &[String] {
+        match self {
+            Self::One { parts, .. } | Self::Collect { parts, .. } => parts,
+        }
+    }
 }
 
 /// One `publish` entry.

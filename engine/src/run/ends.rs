@@ -114,6 +114,7 @@ impl Scheduler<'_> {
         }
         self.tell_done(number, &record, outcome);
         self.remember(number);
+        self.cache.mark_used(&record.fingerprint);
 
         match before {
             None => {

@@ -26,7 +26,6 @@ use crate::event::Event;
 use crate::files::FileError;
 use crate::fingerprint::Fingerprint;
 use crate::graph::Graph;
-use crate::judge::needed;
 use crate::kind::{Registry, StageError};
 use account::Keeper;
 use pool::Pool;
@@ -91,7 +90,7 @@ impl RunOptions {
     /// # Errors
     /// The first one that cannot.
     pub fn check(&self, graph: &Graph) -> Result<(), StageError> {
-        let needed = needed(graph, self.selected.as_deref());
+        let needed = graph.needed(self.selected.as_deref());
         let Some(most) = Pool::new(self).devices() else {
             return Ok(());
         };

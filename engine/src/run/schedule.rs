@@ -18,7 +18,7 @@ use crate::cache::{Cache, StepCounts};
 use crate::event::{Event, Message};
 use crate::graph::Graph;
 use crate::job::Children;
-use crate::judge::{Judge, Reason, Verdict, needed, upstream};
+use crate::judge::{Judge, Reason, Verdict};
 use crate::kind::{Registry, StageError, Weight};
 use crate::publish::Publisher;
 use crate::resources::in_units;
@@ -73,7 +73,7 @@ pub(super) fn walk(
     let publisher = Publisher::open(cache, project, options.overwrite)?;
     publisher.check(graph)?;
     let staging = cache.staging()?;
-    let needed = needed(graph, options.selected.as_deref());
+    let needed = graph.needed(options.selected.as_deref());
     observer(Event::Started {
         manifest: graph.name.clone(),
         instances: needed.iter().filter(|needed| **needed).count(),
@@ -126,7 +126,7 @@ impl<'a> Scheduler<'a> {
             if self.slots[number].state == State::Unneeded {
                 continue;
             }
-            let sources: BTreeSet<usize> = upstream(&self.graph.instances[number]).collect();
+            let sources: BTreeSet<usize> = self.graph.instances[number].upstream().collect();
             self.slots[number].waiting_for = sources.len();
             for from in &sources {
                 self.slots[*from].readers.push(number);
@@ -318,7 +318,7 @@ impl<'a> Scheduler<'a> {
             number,
             name: self.names[number].clone(),
             key,
-            upstream: upstream(instance).filter_map(made).collect(),
+            upstream: instance.upstream().filter_map(made).collect(),
             force,
             threads,
             devices,

@@ -206,25 +206,96 @@ stages:
 }
 
 #[test]
-fn a_unique_part_of_a_name_selects_an_instance() {
+fn selectors_choose_by_stage_axes_and_parts_of_names() {
     let graph = build(SWEEP);
-    let one = |selector: &str| graph.select_one(selector).map(|number| graph.instances[number].name());
-    assert_eq!(one("raw").unwrap(), "raw");
-    assert_eq!(one("cut@shape=round").unwrap(), "cut@shape=round");
-    assert_eq!(one("bent@seed=2,loss=con").unwrap(), "bent@loss=con,seed=2");
-    assert_eq!(one("ut@shape=r").unwrap(), "cut@shape=round");
-    assert_eq!(graph.select("seed=2").len(), 6);
-    assert_eq!(graph.select("bent").len(), 4);
-    let error = one("bent@seed=1").unwrap_err();
-    assert_eq!(error.message, "`bent@seed=1` fits 2 instances");
+    let chosen = |selectors: &[&str]| -> Vec<String> {
+        let numbers = graph.select(selectors).unwrap();
+        numbers
+            .into_iter()
+            .map(|number| graph.instances[number].name())
+            .collect()
+    };
+    assert_eq!(chosen(&["raw"]), ["raw"]);
+    assert_eq!(chosen(&["bent@seed=2,loss=con"]), ["bent@loss=con,seed=2"]);
     assert_eq!(
-        error.help.as_deref(),
-        Some("it fits `bent@loss=bce,seed=1`, `bent@loss=con,seed=1`")
+        chosen(&["bent@seed=1"]),
+        ["bent@loss=bce,seed=1", "bent@loss=con,seed=1"]
     );
-    assert_eq!(one("rww").unwrap_err().help.as_deref(), Some("did you mean `raw`?"));
+    assert_eq!(chosen(&["ut@shape=r"]), ["cut@shape=round"], "a part of one name only");
+    assert_eq!(chosen(&["seed=2"]).len(), 6);
     assert_eq!(
-        one("cut@shape=rond").unwrap_err().help.as_deref(),
-        Some("did you mean `cut@shape=round`?")
+        chosen(&["cut@shape=round", "raw", "cut"]).len(),
+        chosen(&["raw", "cut"]).len()
+    );
+}
+
+#[test]
+fn pluses_reach_up_and_down() {
+    let graph = build(
+        "
+name: m
+sweep: {axes: {a: [1, 'c+']}}
+stages:
+  top: {kind: make, with: {text: x}}
+  mid: {kind: bend, inputs: {thing: top}, with: {note: '${a}'}}
+  low: {kind: bend, inputs: {thing: mid}}
+  other: {kind: bend, inputs: {thing: top}}
+",
+    );
+    let chosen = |selector: &str| -> Vec<String> {
+        let numbers = graph.select(&[selector]).unwrap();
+        numbers
+            .into_iter()
+            .map(|number| graph.instances[number].name())
+            .collect()
+    };
+    assert_eq!(chosen("mid@a=1"), ["mid@a=1"]);
+    assert_eq!(chosen("+mid@a=1"), ["top", "mid@a=1"]);
+    assert_eq!(chosen("mid@a=1+"), ["mid@a=1", "low@a=1"]);
+    assert_eq!(chosen("+mid@a=1+"), ["top", "mid@a=1", "low@a=1"]);
+    assert_eq!(chosen("top+").len(), graph.instances.len());
+    assert_eq!(chosen("mid@a=c+"), ["mid@a=c+"], "the whole name wins over the plus");
+    assert_eq!(chosen("mid@a=c++"), ["mid@a=c+", "low@a=c+"]);
+}
+
+#[test]
+fn a_selector_that_chooses_nothing_is_answered_with_the_nearest() {
+    let graph = build(SWEEP);
+    let told = |selector: &str| {
+        let error = graph.select(&[selector]).unwrap_err();
+        (error.message, error.help.unwrap_or_default())
+    };
+    let pair = |message: &str, help: &str| (message.to_owned(), help.to_owned());
+    assert_eq!(told("rww"), pair("there is no stage `rww`", "did you mean `raw`?"));
+    assert_eq!(
+        told("+bnet@seed=1"),
+        pair("there is no stage `bnet`", "did you mean `bent`?")
+    );
+    let (message, help) = told("bce");
+    assert_eq!(message, "`bce` is a part of 8 names; say more of one");
+    assert!(
+        help.starts_with("such as `bent@loss=bce,seed=1`, `bent@loss=bce,seed=2`, "),
+        "{help}"
+    );
+    assert_eq!(
+        told("bent@sed=1"),
+        pair("`bent` has no axis `sed`", "did you mean `seed`?")
+    );
+    assert_eq!(told("raw@seed=1"), pair("`raw` has no axis `seed`", "it has no axes"));
+    assert_eq!(
+        told("sed=1"),
+        pair("no stage has an axis `sed`", "did you mean `seed`?")
+    );
+    assert_eq!(
+        told("cut@shape=rond"),
+        pair("no `shape` is `rond`", "did you mean `shape=round`?")
+    );
+    assert_eq!(
+        told(""),
+        pair(
+            "there is no stage ``",
+            "known here: raw, cut, bent, twice, all, by_seed"
+        )
     );
 }
 

@@ -6,6 +6,7 @@ mod crash;
 mod cutoff;
 mod damage;
 mod failures;
+mod gc;
 mod incremental;
 mod jobs;
 mod plans;

@@ -125,7 +125,8 @@ impl Project {
     pub(crate) fn show(&self, instance: &str) -> Shown {
         let graph = self.graph();
         let number = graph.instances.iter().position(|one| one.name() == instance).unwrap();
-        show(&graph, &self.toys.registry(), &self.cache(), &self.path(), number).unwrap()
+        let shown = show(&graph, &self.toys.registry(), &self.cache(), &self.path(), &[number]);
+        shown.unwrap().remove(0)
     }
 
     pub(crate) fn run(&self) -> Summary {
