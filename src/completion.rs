@@ -64,14 +64,14 @@ fn graph(words: &[OsString]) -> Option<Graph> {
         .split_last()?
         .1
         .iter()
-        .find(|word| Path::new(word).extension().is_some_and(is_yaml))?;
+        .find(|word| Path::new(word).extension().is_some_and(is_manifest))?;
     let mut pipeline = Words::try_parse_from(words).ok()?.pipeline;
     pipeline.manifest = PathBuf::from(manifest);
     Expanded::read(&pipeline).ok().map(|expanded| expanded.graph)
 }
 
-fn is_yaml(extension: &OsStr) -> bool {
-    extension == "yaml" || extension == "yml"
+fn is_manifest(extension: &OsStr) -> bool {
+    ["yaml", "yml", "json"].into_iter().any(|known| extension == known)
 }
 
 /// Everything that `current` may be completed to.

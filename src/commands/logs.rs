@@ -8,12 +8,15 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use nerpipe_engine::{Account, RunState};
 
-use super::Session;
+use super::{Session, select};
 use crate::cli::Pipeline;
+use crate::completion;
 use crate::exit::{Error, Exit};
 use crate::interrupt;
+use crate::render::numbers::some;
 use crate::terminal::Terminal;
 
 /// How often a log that is followed is looked at.
@@ -24,6 +27,7 @@ pub(crate) struct LogsArgs {
     #[command(flatten)]
     pub(crate) pipeline: Pipeline,
     /// The instance, such as `model@loss=bce`; a part that fits only one is enough
+    #[arg(value_name = "SELECTOR", add = ArgValueCompleter::new(completion::selectors))]
     pub(crate) instance: String,
     /// Go on until the instance has ended
     #[arg(long, short)]
@@ -33,18 +37,26 @@ pub(crate) struct LogsArgs {
 /// Prints the log of an instance: of its execution now, or else of the last one.
 pub(crate) fn logs(args: &LogsArgs, terminal: &Terminal) -> Result<Exit, Error> {
     let session = Session::open(&args.pipeline)?;
-    let number = session
-        .graph
-        .select_one(&args.instance)
-        .map_err(|error| Error::usage(error.message, error.help))?;
+    let number = match select(&session.graph, std::slice::from_ref(&args.instance))?.as_slice() {
+        [one] => *one,
+        several => {
+            let names: Vec<String> = several
+                .iter()
+                .map(|number| session.graph.instances[*number].name())
+                .collect();
+            let message = format!(
+                "`{}` chooses {} instances, and a log is of one",
+                args.instance,
+                names.len()
+            );
+            return Err(Error::usage(message, Some(format!("they are {}", some(&names)))));
+        }
+    };
     let name = session.graph.instances[number].name();
     let find = || -> Result<Option<PathBuf>, Error> {
         let (graph, registry) = (&session.graph, &session.registry);
-        let shown = nerpipe_engine::show(graph, registry, &session.cache, &session.project, number);
-        shown.map(|shown| shown.log).map_err(|error| Error::Environment {
-            message: error.message,
-            help: error.help,
-        })
+        let shown = nerpipe_engine::show(graph, registry, &session.cache, &session.project, &[number])?;
+        Ok(shown.into_iter().find_map(|shown| shown.log))
     };
     let mut log = Log::default();
     if !args.follow {
