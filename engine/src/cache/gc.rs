@@ -185,7 +185,7 @@ impl<'a> Choice<'a> {
             .enumerate()
             .filter(|(at, _)| !self.steps.contains(at));
         let steps = steps.map(|(at, one)| (Place::Step(at), &one.kept, one.files.as_slice()));
-        let mut staying: Vec<(Place, &Kept, &[(Digest, u64)])> = records.chain(steps).collect();
+        let mut staying: Vec<_> = records.chain(steps).collect();
 
         let mut references: HashMap<Digest, usize> = inventory.objects.keys().map(|digest| (*digest, 0)).collect();
         for (digest, _) in staying.iter().flat_map(|(_, _, files)| *files) {

@@ -228,12 +228,11 @@ pub fn plan(
         stages: Vec::new(),
         instances: Vec::new(),
     };
-    let causes = survey.causes();
-    for number in 0..graph.instances.len() {
+    for (number, cause) in survey.causes().into_iter().enumerate() {
         if survey.judged[number].is_none() {
             continue;
         }
-        let planned = survey.planned(number, causes[number].clone(), &publisher)?;
+        let planned = survey.planned(number, cause, &publisher)?;
         let instance = &graph.instances[number];
         // A stage's instances stand side by side.
         if plan.stages.last().is_none_or(|last| last.stage != instance.stage) {
