@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use nerpipe_engine::Cache;
 use nerpipe_engine::cache::GcOptions;
+use nerpipe_engine::{Cache, ErrorClass};
 use serde_json::json;
 
 use crate::exit::{Error, Exit};
@@ -142,7 +142,7 @@ fn gc(args: &GcArgs, terminal: &Terminal) -> Result<Exit, Error> {
     };
     let waiting = || terminal.err("waiting for another process that looks after the cache");
     let swept = match open(&args.place)?.gc(&options, &interrupt::watch(), waiting) {
-        Err(error) if error.cancelled => return Ok(Exit::Interrupted),
+        Err(error) if error.class == ErrorClass::Cancelled => return Ok(Exit::Interrupted),
         swept => swept?,
     };
     if args.json {

@@ -153,7 +153,6 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
         selected,
         overwrite: args.overwrite,
         cancel: cancel.clone(),
-        ..RunOptions::default()
     };
     options
         .check(&session.graph)
