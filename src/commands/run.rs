@@ -172,7 +172,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
         help: error.help,
     })?;
     if !args.json {
-        tell(&ended, &session, args.quiet, terminal);
+        tell(&ended, &session, args, terminal);
     }
     Ok(match ended.is_success() {
         true => Exit::Done,
@@ -190,10 +190,10 @@ fn is_machines_fault(ended: &Summary) -> bool {
 
 /// The summary for people, and the tables of reports. Warnings and failures were told when they happened, so with `quiet`
 /// only the counts of a run that went wrong are left to say.
-fn tell(ended: &Summary, session: &Session, quiet: bool, terminal: &Terminal) {
+fn tell(ended: &Summary, session: &Session, args: &RunArgs, terminal: &Terminal) {
     let paint = terminal.err;
-    let lines = match quiet {
-        false => summary::lines(ended, paint),
+    let lines = match args.quiet {
+        false => summary::lines(ended, &again(&args.pipeline), paint),
         true if ended.is_success() => Vec::new(),
         true => vec![summary::counts(ended, paint)],
     };
@@ -205,6 +205,24 @@ fn tell(ended: &Summary, session: &Session, quiet: bool, terminal: &Terminal) {
             terminal.out(&format!("\n{}", table.trim_end()));
         }
     }
+}
+
+/// The words of the command that runs the manifest with the same settings and places.
+fn again(pipeline: &Pipeline) -> Vec<String> {
+    let mut words = vec![
+        "nerpipe".to_owned(),
+        "run".to_owned(),
+        pipeline.manifest.display().to_string(),
+    ];
+    for set in &pipeline.set {
+        words.extend(["--set".to_owned(), set.clone()]);
+    }
+    for (option, folder) in [("--project", &pipeline.project), ("--cache-dir", &pipeline.cache_dir)] {
+        if let Some(folder) = folder {
+            words.extend([option.to_owned(), folder.display().to_string()]);
+        }
+    }
+    words
 }
 
 /// The terminal table of an instance that made one.

@@ -11,11 +11,14 @@ use crate::terminal::Paint;
 /// How many instances of one stage are told apart; where they note the same they are one line anyway.
 const LINES: usize = 8;
 
-/// The summary, line by line.
-pub(crate) fn lines(summary: &Summary, paint: Paint) -> Vec<String> {
+/// How many failed instances are named one by one in the command that runs them again.
+const CHOSEN: usize = 10;
+
+/// The summary, line by line. `again` is the command that ran, without a choice of instances.
+pub(crate) fn lines(summary: &Summary, again: &[String], paint: Paint) -> Vec<String> {
     let mut lines = notes(summary, paint);
     lines.extend(warnings(summary, paint));
-    lines.extend(failures(summary, paint));
+    lines.extend(failures(summary, again, paint));
     lines.extend(steps(summary, paint));
     if !lines.is_empty() {
         lines.insert(0, String::new());
@@ -85,13 +88,15 @@ fn warnings(summary: &Summary, paint: Paint) -> Vec<String> {
     lines
 }
 
-fn failures(summary: &Summary, paint: Paint) -> Vec<String> {
+fn failures(summary: &Summary, again: &[String], paint: Paint) -> Vec<String> {
     let mut lines = Vec::new();
+    let mut names = Vec::new();
     for instance in summary
         .instances
         .iter()
         .filter(|instance| instance.outcome == Outcome::Failed)
     {
+        names.push(instance.instance.clone());
         let message = instance.error.as_ref().map_or("", |error| error.message.as_str());
         lines.push(format!("  {}: {message}", paint.bold(&instance.instance)));
         if let Some(help) = instance.error.as_ref().and_then(|error| error.help.as_ref()) {
@@ -103,8 +108,22 @@ fn failures(summary: &Summary, paint: Paint) -> Vec<String> {
     }
     if !lines.is_empty() {
         lines.insert(0, paint.red("failed"));
+        lines.push(paint.dim("to run only these again:"));
+        // Without a choice the same command comes to them too: all else is in the cache, or depends on them.
+        let chosen = if names.len() <= CHOSEN { names.as_slice() } else { &[] };
+        let words: Vec<String> = again.iter().chain(chosen).map(|word| quoted(word)).collect();
+        lines.push(format!("  {}", words.join(" ")));
     }
     lines
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./@=,:+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// The cached steps inside stages, where some were restored and some were not.
@@ -148,4 +167,17 @@ pub(crate) fn counts(summary: &Summary, paint: Paint) -> String {
 /// The stage of an instance: what stands before the `@` of its name.
 fn stage(instance: &InstanceSummary) -> &str {
     instance.instance.split('@').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_that_a_shell_would_take_apart_are_quoted() {
+        assert_eq!(quoted("model@loss=bce,seed=1"), "model@loss=bce,seed=1");
+        assert_eq!(quoted("vars.x=a b"), "'vars.x=a b'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 }

@@ -104,6 +104,29 @@ fn a_run_is_watched_from_another_terminal() {
 }
 
 #[test]
+fn the_command_that_runs_only_what_failed_is_told() {
+    let project = project();
+    project.write("go", "");
+    let outcome = project
+        .nerpipe(&["run", "slow.yaml", "--set", "second.env=[A]", "--retries", "0"])
+        .expect(1);
+    let told = "failed\n  second: the command exited with code 7";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+    let again = "to run only these again:\n  nerpipe run slow.yaml --set 'second.env=[A]' second\n";
+    assert!(outcome.stderr.contains(again), "{}", outcome.stderr);
+    let events = project
+        .nerpipe(&["run", "slow.yaml", "--set", "second.env=[A]", "second", "--json"])
+        .expect(1)
+        .events();
+    let begun: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "instance_started")
+        .map(|event| &event["instance"])
+        .collect();
+    assert_eq!(begun, ["second"]);
+}
+
+#[test]
 fn an_instance_without_a_log_is_said_to_have_none() {
     let project = project();
     let outcome = project.nerpipe(&["logs", "slow.yaml", "third"]).expect(0);
