@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, Tokenizer};
 
 /// The ids of the tokens that a model's input is put together with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub struct TextTokenizer {
     reserved: Vec<u32>,
     /// Whether a word by itself needs a blank before it.
     blank_before_words: bool,
+    /// Whether blanks part a text into pieces that are encoded as if each stood by itself.
+    parted: bool,
     /// Words that were encoded before. A corpus repeats its words, and encoding one costs far more than looking it up.
     known: RwLock<HashMap<String, Arc<Encoded>>>,
 }
@@ -159,6 +161,7 @@ impl TextTokenizer {
         let special = SpecialIds { cls, sep, pad, unk };
         let blank_before_words = tokenizer.get_pre_tokenizer().is_some_and(wants_blank);
         Ok(Self {
+            parted: is_parted(&tokenizer),
             tokenizer,
             special,
             reserved,
@@ -213,18 +216,37 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer refuses a word.
     pub fn words(&self, words: &[String]) -> Result<Encoded, TokenizerError> {
-        let mut subwords: Vec<Option<Arc<Encoded>>> = {
+        let mut all = Encoded::default();
+        for (index, word) in self.look_up(words)?.iter().enumerate() {
+            all.ids.extend_from_slice(&word.ids);
+            all.words.resize(all.ids.len(), index as u32);
+            all.starts.extend_from_slice(&word.starts);
+            all.ends.extend_from_slice(&word.ends);
+        }
+        Ok(all)
+    }
+
+    /// Each word encoded by itself, from memory where it was met before.
+    fn look_up<S: AsRef<str>>(&self, words: &[S]) -> Result<Vec<Arc<Encoded>>, TokenizerError> {
+        let found: Vec<Option<Arc<Encoded>>> = {
             // What a panicking thread left behind is still a map of finished entries.
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            words.iter().map(|word| known.get(word).cloned()).collect()
+            words.iter().map(|word| known.get(word.as_ref()).cloned()).collect()
         };
         let mut new = Vec::new();
-        for (word, place) in words.iter().zip(&mut subwords).filter(|(_, place)| place.is_none()) {
-            let encoded = Arc::new(self.word(word)?);
-            if word.len() <= KNOWN_BYTES {
-                new.push((word, Arc::clone(&encoded)));
-            }
-            *place = Some(encoded);
+        let mut all = Vec::with_capacity(words.len());
+        for (word, found) in words.iter().zip(found) {
+            let word = word.as_ref();
+            all.push(match found {
+                Some(encoded) => encoded,
+                None => {
+                    let encoded = Arc::new(self.word(word)?);
+                    if word.len() <= KNOWN_BYTES {
+                        new.push((word, Arc::clone(&encoded)));
+                    }
+                    encoded
+                }
+            });
         }
         if !new.is_empty() {
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -232,17 +254,8 @@ impl TextTokenizer {
             known.extend(
                 new.into_iter()
                     .take(room)
-                    .map(|(word, encoded)| (word.clone(), encoded)),
+                    .map(|(word, encoded)| (word.to_owned(), encoded)),
             );
-        }
-
-        let mut all = Encoded::default();
-        for (index, word) in subwords.iter().enumerate() {
-            let Some(word) = word else { continue };
-            all.ids.extend_from_slice(&word.ids);
-            all.words.resize(all.ids.len(), index as u32);
-            all.starts.extend_from_slice(&word.starts);
-            all.ends.extend_from_slice(&word.ends);
         }
         Ok(all)
     }
@@ -264,9 +277,37 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer refuses the text.
     pub fn text(&self, text: &str) -> Result<Encoded, TokenizerError> {
+        if self.parted {
+            return self.pieces(text);
+        }
         let mut encoded = self.encode(text)?;
         skip_leading_space(text, &mut encoded);
         Ok(encoded)
+    }
+
+    /// The text view of a text that blanks part into pieces: the pieces' encodings, moved to their places.
+    fn pieces(&self, text: &str) -> Result<Encoded, TokenizerError> {
+        // (start in code points, piece), and the end of the text.
+        let mut starts = Vec::new();
+        let mut pieces = Vec::new();
+        let mut position = 0u32;
+        for piece in text.split(BLANKS) {
+            if !piece.is_empty() {
+                starts.push(position);
+                pieces.push(piece);
+            }
+            position += piece.chars().count() as u32 + 1;
+        }
+        let mut all = Encoded::default();
+        let mut words = 0;
+        for (start, piece) in starts.into_iter().zip(self.look_up(&pieces)?) {
+            all.ids.extend_from_slice(&piece.ids);
+            all.words.extend(piece.words.iter().map(|word| words + word));
+            all.starts.extend(piece.starts.iter().map(|place| start + place));
+            all.ends.extend(piece.ends.iter().map(|place| start + place));
+            words = all.words.last().map_or(0, |word| word + 1);
+        }
+        Ok(all)
     }
 
     /// The ids of an entity type's name.
@@ -318,6 +359,25 @@ fn wants_blank(pre_tokenizer: &PreTokenizerWrapper) -> bool {
     }
 }
 
+/// Characters that part texts into pieces. (Other white space may be a control character, which BERT's normalizer removes.)
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// Whether [`BLANKS`] part texts into pieces that are encoded as if each stood by itself: so with BERT's way of cutting and
+/// normalizing texts, which looks at one character at a time, if no token is searched for in the whole text.
+fn is_parted(tokenizer: &Tokenizer) -> bool {
+    let only_special = tokenizer.get_added_tokens_decoder().values().all(|token| token.special);
+    only_special
+        && matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_))
+        && matches!(
+            tokenizer.get_pre_tokenizer(),
+            Some(PreTokenizerWrapper::BertPreTokenizer(_))
+        )
+        && matches!(
+            tokenizer.get_normalizer(),
+            None | Some(NormalizerWrapper::BertNormalizer(_))
+        )
+}
+
 /// Moves each start past the white space that SentencePiece tokenizers count to the following subword, so that predicted
 /// spans never begin with a blank. A subword of white space only is left as it is.
 fn skip_leading_space(text: &str, encoded: &mut Encoded) {
@@ -349,6 +409,62 @@ fn skip_leading_space(text: &str, encoded: &mut Encoded) {
 mod tests {
     use super::*;
     use crate::wordpiece;
+
+    /// Encoding a text piece by piece is encoding it as a whole, whatever it is made of.
+    #[test]
+    fn pieces_are_the_whole() {
+        let tokenizer = tokenizer();
+        assert!(tokenizer.parted);
+        let parts = [
+            " ",
+            "\t",
+            "\n",
+            "\r\n",
+            "\u{a0}",
+            "\u{85}",
+            "\u{3000}",
+            "\u{200b}",
+            "\u{ad}",
+            "\u{0}",
+            "\u{fffd}",
+            "\u{1f}",
+            "new",
+            "York",
+            "NEWER",
+            "東京は",
+            "กรงเทพ",
+            "Café",
+            "cafe\u{301}",
+            "\u{301}",
+            "İ",
+            "ß",
+            "Σ",
+            "ﬁ",
+            "가",
+            "👩‍💻",
+            ".",
+            "…",
+            "[SEP]",
+            "[",
+            "]",
+            "a.b",
+            "köln",
+            "Köln",
+        ];
+        let rng = crate::rng::Rng::new(7, "pieces");
+        let mut compared = 0;
+        for number in 0..20_000u64 {
+            let length = rng.u64(number) % 12;
+            let text: String = (0..length)
+                .map(|place| parts[(rng.u64(1 << 40 | number << 8 | place) % parts.len() as u64) as usize])
+                .collect();
+            let mut whole = tokenizer.encode(&text).unwrap();
+            skip_leading_space(&text, &mut whole);
+            assert_eq!(tokenizer.text(&text).unwrap(), whole, "{text:?}");
+            compared += whole.ids.len();
+        }
+        assert!(compared > 50_000, "{compared}");
+    }
 
     fn tokenizer() -> TextTokenizer {
         let vocabulary: Vec<String> = [

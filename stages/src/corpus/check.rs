@@ -248,14 +248,25 @@ pub(crate) fn problem_of_name(name: &str, what: &str) -> Option<String> {
     Some(format!("{what} {problem}: {}", show(name)))
 }
 
+/// Up to so many spans are looked through one by one, which is faster than hashing them.
+const FEW: usize = 16;
+
 /// The spans without those that were given before.
 fn unique(spans: Vec<RawSpan>) -> Vec<Span> {
-    let mut seen = HashSet::with_capacity(spans.len());
-    spans
+    let spans = spans
         .into_iter()
-        .map(|RawSpan { start, end, label }| Span { start, end, label })
-        .filter(|span| seen.insert(span.clone()))
-        .collect()
+        .map(|RawSpan { start, end, label }| Span { start, end, label });
+    if spans.len() <= FEW {
+        let mut kept: Vec<Span> = Vec::with_capacity(spans.len());
+        for span in spans {
+            if !kept.contains(&span) {
+                kept.push(span);
+            }
+        }
+        return kept;
+    }
+    let mut seen = HashSet::with_capacity(spans.len());
+    spans.filter(|span| seen.insert(span.clone())).collect()
 }
 
 /// The check that token spans and character spans mark the same entities.
@@ -268,9 +279,14 @@ struct Agreement<'a> {
 impl Agreement<'_> {
     /// The character spans in the order of the token spans.
     fn check(&self, tokens: &[Span]) -> Result<Vec<Span>, RecordError> {
-        let given: HashSet<&Span> = self.chars.iter().collect();
         let expected: Vec<Span> = tokens.iter().map(|span| self.layout.chars(span)).collect();
-        if let Some(index) = expected.iter().position(|span| !given.contains(span)) {
+        let missing = if self.chars.len() <= FEW {
+            expected.iter().position(|span| !self.chars.contains(span))
+        } else {
+            let given: HashSet<&Span> = self.chars.iter().collect();
+            expected.iter().position(|span| !given.contains(span))
+        };
+        if let Some(index) = missing {
             return Err(self.disagreement(index, &tokens[index], &expected[index], &expected));
         }
         // Every token span has its partner and none is there twice, so only character spans can be left over.

@@ -65,6 +65,10 @@ pub fn parse_record(bytes: &[u8], line: u64) -> Result<(Record, Notes), RecordEr
 
 /// One JSON object as `T`, or the field that is wrong.
 pub(super) fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, RecordError> {
+    // Keeping track of where in the object the reader is costs as much as reading, so only what is wrong is read that way.
+    if let Ok(value) = serde_json::from_str(json) {
+        return Ok(value);
+    }
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| explain(json, error))?;
     deserializer.end().map_err(|error| trailing(json, &error))?;

@@ -147,8 +147,7 @@ pub fn find(
     let mut found = Vec::new();
     if format.is_none() {
         for marks in [&[DICT][..], &[STATE, INFO]] {
-            for index in 0..given.len() {
-                let file = given[index];
+            for (index, file) in given.iter().enumerate() {
                 let is_mark = file
                     .path
                     .file_name()
