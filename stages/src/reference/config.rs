@@ -21,8 +21,8 @@ pub(super) const OWN: [&str; 11] = [
     "warmup_ratio",
 ];
 
-/// Settings of `train` that no config of the reference has.
-const NOT_THEIRS: [&str; 1] = ["architecture"];
+/// Settings of `train` that no config of the reference has, or has in another meaning.
+const NOT_THEIRS: [&str; 2] = ["architecture", "save_steps"];
 
 /// What transformers' TrainingArguments takes besides, and nothing here reads.
 #[rustfmt::skip]
