@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 use clap_complete::engine::CompletionCandidate;
@@ -51,10 +51,10 @@ pub(crate) fn selectors(current: &OsStr) -> Vec<CompletionCandidate> {
 struct Words {
     #[command(flatten)]
     pipeline: Pipeline,
-    /// Everything else.
-    #[arg(allow_hyphen_values = true)]
-    rest: Vec<OsString>,
 }
+
+/// The options that change what a manifest says or where it looks.
+const WITH_VALUES: [&str; 2] = ["--set", "--project"];
 
 /// The graph of the manifest among `words`; none if there is none, or a wrong one: no time for complaints.
 fn graph(words: &[OsString]) -> Option<Graph> {
@@ -65,8 +65,17 @@ fn graph(words: &[OsString]) -> Option<Graph> {
         .1
         .iter()
         .find(|word| Path::new(word).extension().is_some_and(is_manifest))?;
-    let mut pipeline = Words::try_parse_from(words).ok()?.pipeline;
-    pipeline.manifest = PathBuf::from(manifest);
+    // Options of the verb itself are unknown here, and stop the parser where they stand.
+    let known = words.iter().enumerate().filter_map(|(at, word)| {
+        let option = |word: &OsString| word.to_str().is_some_and(|word| WITH_VALUES.contains(&word));
+        let with_its_value = word.to_str().and_then(|word| word.split_once('='));
+        let counts = option(word)
+            || at > 0 && option(&words[at - 1])
+            || with_its_value.is_some_and(|(name, _)| WITH_VALUES.contains(&name));
+        counts.then_some(word)
+    });
+    let known = std::iter::once(manifest).chain(known);
+    let pipeline = Words::try_parse_from(known).ok()?.pipeline;
     Expanded::read(&pipeline).ok().map(|expanded| expanded.graph)
 }
 
