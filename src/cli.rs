@@ -7,7 +7,9 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 
-use crate::commands::{cache, completions, convert, data, exec, explain, graph, logs, man, plan, run, show, status};
+use crate::commands::{
+    cache, completions, convert, data, evaluate, exec, explain, graph, logs, man, plan, predict, run, show, status,
+};
 use crate::completion;
 use crate::exit::{Error, Exit};
 use crate::terminal::Terminal;
@@ -57,6 +59,10 @@ pub(crate) enum Command {
     Cache(cache::CacheArgs),
     /// Check corpora, count what is in them, write them in other formats
     Data(data::DataArgs),
+    /// Evaluate one checkpoint on one corpus, by the reference trainer's options
+    Evaluate(evaluate::EvaluateArgs),
+    /// Find entities in texts: arguments, files or standard input
+    Predict(predict::PredictArgs),
     /// Print a JSON config of the reference trainer as a manifest
     Convert(convert::ConvertArgs),
     /// Print a script that completes command lines in a shell, names of the manifest included
@@ -78,6 +84,8 @@ impl Command {
             Self::Status(args) => status::status(args, terminal),
             Self::Logs(args) => logs::logs(args, terminal),
             Self::Data(args) => data::data(args, terminal),
+            Self::Evaluate(args) => evaluate::evaluate(args, terminal),
+            Self::Predict(args) => predict::predict(args, terminal),
             Self::Convert(args) => convert::convert(args, terminal),
             Self::Explain(args) => explain::explain(args, terminal),
             Self::Graph(args) => graph::graph(args, terminal),

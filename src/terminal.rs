@@ -10,6 +10,8 @@ pub(crate) struct Terminal {
     pub(crate) live: bool,
     /// Paints what goes to standard error.
     pub(crate) err: Paint,
+    /// Whether a person reads standard output.
+    out_live: bool,
     /// Paints what goes to standard output.
     pub(crate) out: Paint,
     /// Nobody reads standard output any more.
@@ -24,6 +26,7 @@ impl Terminal {
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
             live: err && !dumb,
+            out_live: out,
             err: Paint {
                 on: err && !dumb && !no_color,
             },
@@ -32,6 +35,11 @@ impl Terminal {
             },
             out_closed: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a person reads standard output.
+    pub(crate) fn out_is_live(&self) -> bool {
+        self.out_live
     }
 
     /// Writes `text` and a line end to standard output. A reader that has gone away is no error: a run goes on, its
@@ -98,6 +106,12 @@ impl Paint {
 
     pub(crate) fn yellow(self, text: &str) -> String {
         self.paint("1;33", text)
+    }
+
+    /// One of six colours, for things that are to be told apart.
+    pub(crate) fn palette(self, number: usize, text: &str) -> String {
+        const COLOURS: [&str; 6] = ["1;36", "1;35", "1;33", "1;32", "1;34", "1;31"];
+        self.paint(COLOURS[number % COLOURS.len()], text)
     }
 
     pub(crate) fn cyan(self, text: &str) -> String {

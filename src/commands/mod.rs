@@ -4,6 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod data;
+pub(crate) mod evaluate;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod graph;
@@ -12,14 +13,15 @@ pub(crate) mod man;
 mod manifest;
 mod names;
 pub(crate) mod plan;
+pub(crate) mod predict;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod status;
 
 use std::path::{Path, PathBuf};
 
-use nerpipe_engine::{Cache, Graph, Registry};
-use nerpipe_hub::Fetch;
+use nerpipe_engine::{Cache, Graph, Manifest, Registry};
+use nerpipe_hub::{Fetch, Lock};
 
 use crate::cli::{Pipeline, Selectors};
 use crate::exit::Error;
@@ -50,9 +52,29 @@ impl Session {
             graph,
             project,
         } = Expanded::read_with(pipeline, fetch)?;
-        let cache_dir = pipeline.cache_dir.clone().unwrap_or_else(|| project.join("cache"));
+        Self::of(registry, graph, project, pipeline.cache_dir.as_deref(), pipeline.rehash)
+    }
+
+    /// The session of a manifest that the program made itself; `file` is its name in messages.
+    fn of_text(file: &str, text: &str, project: PathBuf, cache_dir: Option<&Path>) -> Result<Self, Error> {
+        let lock = Lock::beside(&project.join(file));
+        let registry = names::registry(lock, Fetch::Missing);
+        let manifest = Manifest::parse(file, text, &project, &[], &registry)?;
+        let graph = Graph::build(&manifest, &registry)?;
+        Self::of(registry, graph, project, cache_dir, false)
+    }
+
+    /// The session of a graph: opens the cache.
+    fn of(
+        registry: Registry,
+        graph: Graph,
+        project: PathBuf,
+        cache_dir: Option<&Path>,
+        rehash: bool,
+    ) -> Result<Self, Error> {
+        let cache_dir = cache_dir.map_or_else(|| project.join("cache"), Path::to_owned);
         let cache = Cache::open(&cache_dir).map_err(Error::environment)?;
-        if pipeline.rehash {
+        if rehash {
             cache.rehash();
         }
         Ok(Self {

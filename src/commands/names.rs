@@ -1,10 +1,12 @@
 //! Models by their names: the registry's kinds, with a hub that says where a model is.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use nerpipe_engine::{Registry, StageError};
 use nerpipe_hub::{Environment, Fetch, Hub, Lock, Progress};
 
+use crate::exit::Error;
 use crate::render::numbers;
 use crate::terminal::Terminal;
 
@@ -20,6 +22,16 @@ pub(super) fn registry(lock: Lock, fetch: Fetch) -> Registry {
             }
         })
     })
+}
+
+/// The directory that `text` names: itself if it is one, or else that of the model on the hub, which is fetched if need be.
+pub(super) fn directory(text: &str, project: &Path) -> Result<String, Error> {
+    if project.join(text).exists() {
+        return Ok(text.to_owned());
+    }
+    let found = hub(Lock::at(project.join(Lock::FILE)), Fetch::Missing).locate(text);
+    let found = found.map_err(|error| Error::usage(error.message, error.help))?;
+    Ok(found.map_or_else(|| text.to_owned(), |folder| folder.to_string_lossy().into_owned()))
 }
 
 fn hub(lock: Lock, fetch: Fetch) -> Hub {

@@ -117,9 +117,30 @@ const TABLE: &str = "table.txt";
 /// More instances than this side by side would rather fill the memory than the cores.
 const MOST_JOBS: usize = 4;
 
+/// How a run uses the machine. From here on Ctrl-C stops it.
+pub(super) fn options(jobs: Option<usize>, threads: Option<usize>, device: DeviceChoice) -> Result<RunOptions, Error> {
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
+    Ok(RunOptions {
+        jobs: jobs.unwrap_or(threads.min(MOST_JOBS)),
+        threads,
+        device: device.to_string(),
+        program: Some(std::env::current_exe().map_err(|error| {
+            Error::environment(format!(
+                "cannot find the program's own file, to start it for single instances: {error}"
+            ))
+        })?),
+        cancel: interrupt::watch(),
+        ..RunOptions::default()
+    })
+}
+
 /// Runs the manifest.
 pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
-    let session = Session::open_and_fetch(&args.pipeline).inspect_err(|error| {
+    let session = match args.dry_run {
+        true => Session::open(&args.pipeline),
+        false => Session::open_and_fetch(&args.pipeline),
+    };
+    let session = session.inspect_err(|error| {
         if let (true, Error::Manifest(diagnostics)) = (args.json, error) {
             let event = serde_json::json!({"event": "refused", "diagnostics": diagnostics});
             terminal.out(&event.to_string());
@@ -131,19 +152,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
         super::plan::show(&plan, args.json, terminal)?;
         return Ok(super::plan::exit(&plan));
     }
-    let threads = args
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
-    let cancel = interrupt::watch();
     let options = RunOptions {
-        jobs: args.jobs.unwrap_or(threads.min(MOST_JOBS)),
-        threads,
-        device: args.device.to_string(),
-        program: Some(std::env::current_exe().map_err(|error| {
-            Error::environment(format!(
-                "cannot find the program's own file, to start it for single instances: {error}"
-            ))
-        })?),
         memory: args.memory.or_else(machine::available_memory),
         devices: numbers(args)?,
         force: args.force,
@@ -152,34 +161,70 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
         timeout: args.timeout,
         selected,
         overwrite: args.overwrite,
-        cancel: cancel.clone(),
+        ..options(args.jobs, args.threads, args.device)?
     };
     options
         .check(&session.graph)
         .map_err(|error| Error::usage(error.message, error.help))?;
-    let mut watcher = Watcher::new(terminal, args.json, args.quiet);
-    let ended = nerpipe_engine::run(
+    perform(
+        &session,
+        &options,
+        (args.json, args.quiet),
+        &again(&args.pipeline),
+        terminal,
+    )
+}
+
+/// Runs what is missing and says nothing but what went wrong.
+pub(super) fn perform_quietly(
+    session: &Session,
+    options: &RunOptions,
+    terminal: &Terminal,
+) -> Result<(Exit, Summary), Error> {
+    let mut watcher = Watcher::new(terminal, false, true);
+    let ended = execute(session, options, &mut watcher)?;
+    Ok((exit(&ended, options), ended))
+}
+
+/// Runs what is missing, tells how it goes, and prints what came of it; `again` are the words of the command that does the same.
+pub(super) fn perform(
+    session: &Session,
+    options: &RunOptions,
+    (json, quiet): (bool, bool),
+    again: &[String],
+    terminal: &Terminal,
+) -> Result<Exit, Error> {
+    let mut watcher = Watcher::new(terminal, json, quiet);
+    let ended = execute(session, options, &mut watcher)?;
+    drop(watcher);
+    if !json {
+        tell(&ended, session, quiet, again, terminal);
+    }
+    Ok(exit(&ended, options))
+}
+
+fn execute(session: &Session, options: &RunOptions, watcher: &mut Watcher<'_>) -> Result<Summary, Error> {
+    nerpipe_engine::run(
         &session.graph,
         &session.registry,
         &session.cache,
         &session.project,
-        &options,
+        options,
         &mut |event| watcher.see(&event),
-    );
-    drop(watcher);
-    let ended = ended.map_err(|error| Error::Environment {
+    )
+    .map_err(|error| Error::Environment {
         message: error.message,
         help: error.help,
-    })?;
-    if !args.json {
-        tell(&ended, &session, args, terminal);
-    }
-    Ok(match ended.is_success() {
-        true => Exit::Done,
-        false if cancel.load(Ordering::SeqCst) => Exit::Interrupted,
-        false if is_machines_fault(&ended) => Exit::Machine,
-        false => Exit::Failed,
     })
+}
+
+fn exit(ended: &Summary, options: &RunOptions) -> Exit {
+    match ended.is_success() {
+        true => Exit::Done,
+        false if options.cancel.load(Ordering::SeqCst) => Exit::Interrupted,
+        false if is_machines_fault(ended) => Exit::Machine,
+        false => Exit::Failed,
+    }
 }
 
 /// Whether an instance failed because the machine was in the way, such as a full disk.
@@ -190,10 +235,10 @@ fn is_machines_fault(ended: &Summary) -> bool {
 
 /// The summary for people, and the tables of reports. Warnings and failures were told when they happened, so with `quiet`
 /// only the counts of a run that went wrong are left to say.
-fn tell(ended: &Summary, session: &Session, args: &RunArgs, terminal: &Terminal) {
+fn tell(ended: &Summary, session: &Session, quiet: bool, again: &[String], terminal: &Terminal) {
     let paint = terminal.err;
-    let lines = match args.quiet {
-        false => summary::lines(ended, &again(&args.pipeline), paint),
+    let lines = match quiet {
+        false => summary::lines(ended, again, paint),
         true if ended.is_success() => Vec::new(),
         true => vec![summary::counts(ended, paint)],
     };

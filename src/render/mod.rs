@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod data;
 pub(crate) mod diagnostics;
+pub(crate) mod entities;
 pub(crate) mod explain;
 pub(crate) mod graph;
 pub(crate) mod numbers;

@@ -14,7 +14,8 @@ const LINES: usize = 8;
 /// How many failed instances are named one by one in the command that runs them again.
 const CHOSEN: usize = 10;
 
-/// The summary, line by line. `again` is the command that ran, without a choice of instances.
+/// The summary, line by line. `again` is the command that ran, without a choice of instances; empty if
+/// there is none that runs a part.
 pub(crate) fn lines(summary: &Summary, again: &[String], paint: Paint) -> Vec<String> {
     let mut lines = notes(summary, paint);
     lines.extend(warnings(summary, paint));
@@ -108,6 +109,8 @@ fn failures(summary: &Summary, again: &[String], paint: Paint) -> Vec<String> {
     }
     if !lines.is_empty() {
         lines.insert(0, paint.red("failed"));
+    }
+    if !lines.is_empty() && !again.is_empty() {
         lines.push(paint.dim("to run only these again:"));
         // Without a choice the same command comes to them too: all else is in the cache, or depends on them.
         let chosen = if names.len() <= CHOSEN { names.as_slice() } else { &[] };

@@ -19,6 +19,7 @@ pub mod model;
 pub mod optim;
 #[doc(hidden)]
 pub mod parity;
+pub mod predict;
 pub mod recognizer;
 pub mod reference;
 pub mod report;

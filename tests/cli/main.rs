@@ -11,6 +11,7 @@ mod help;
 mod pages;
 mod pipeline;
 mod plan;
+mod prediction;
 mod project;
 mod reference;
 mod resume;

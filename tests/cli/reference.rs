@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::project::Project;
 
 /// A project with a corpus, a vocabulary, and `configs/bi_encoder.json`, a config that trains for four steps.
-fn project() -> Project {
+pub(crate) fn project() -> Project {
     let project = Project::with_corpus();
     let letters = ('a'..='z').chain('A'..='Z').chain('0'..='9');
     let mut vocabulary = String::from("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
@@ -18,7 +18,7 @@ fn project() -> Project {
 }
 
 /// The config, with some keys changed or added.
-fn config(changes: &[(&str, Value)]) -> Value {
+pub(crate) fn config(changes: &[(&str, Value)]) -> Value {
     let encoder = json!({"source": "random", "vocabulary": "vocab.txt", "hidden_size": 16, "layers": 1, "heads": 2});
     let text = r#"{
         "run_name": "bi_encoder",

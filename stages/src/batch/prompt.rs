@@ -39,6 +39,11 @@ impl Passes {
         self.passes.len()
     }
 
+    /// How many subwords of each text are read.
+    pub fn text_room(&self) -> usize {
+        self.text_room
+    }
+
     /// Whether no type is asked for.
     pub fn is_empty(&self) -> bool {
         self.types == 0

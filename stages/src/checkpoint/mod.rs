@@ -84,6 +84,45 @@ impl Checkpoint {
     }
 }
 
+/// The files of a directory that holds a whole model in the layout above, as the artifact that it was; none if something is missing.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn open_directory(folder: &Path) -> Result<Option<Input>, StageError> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    let mut parts = parts_to_read(&names);
+    let has = |name: &str| parts.iter().any(|part| part == name);
+    let needed = [
+        "config.json",
+        "model.safetensors",
+        "token_encoder_config.json",
+        "tokenizer.json",
+    ];
+    let is_whole = needed.into_iter().all(has) && has("type_encoder_config.json") == has("type_tokenizer.json");
+    let path = folder.join("config.json");
+    if !is_whole || !String::from_utf8_lossy(&read(&path)?).contains(TOKENIZER_DIGEST) {
+        return Ok(None);
+    }
+    parts.extend(names.into_iter().filter(|name| name == crate::thresholds::THRESHOLDS));
+    let mut files = Vec::with_capacity(parts.len());
+    let mut paths = std::collections::BTreeMap::new();
+    for name in parts {
+        let path = folder.join(&name);
+        let (digest, size) = Digest::of_file(&path)
+            .map_err(|error| StageError::new(format!("failed to read `{}`: {error}", path.display())))?;
+        files.push(nerpipe_engine::ArtifactFile { name, digest, size });
+        paths.insert(digest.to_string(), path);
+    }
+    let place = |digest: &Digest| paths.get(&digest.to_string()).cloned().unwrap_or_default();
+    Ok(Some(nerpipe_engine::Artifact::new(files).open(None, place)))
+}
+
 /// The settings of the recognizer in a model artifact.
 ///
 /// # Errors

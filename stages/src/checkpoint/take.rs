@@ -109,6 +109,10 @@ impl Kind for TakeCheckpoint {
         &FIELDS
     }
 
+    fn takes_names(&self, setting: &str, _value: &str) -> bool {
+        setting == "source"
+    }
+
     fn ports(&self) -> &'static [Port] {
         const fn port(name: &'static str) -> Port {
             Port {

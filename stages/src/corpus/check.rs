@@ -177,6 +177,15 @@ fn lay_out(text: &str, tokens: &[String]) -> Result<Layout, RecordError> {
     Ok(layout)
 }
 
+/// Where each token lies in the text, in code points, ends exclusive.
+///
+/// # Errors
+/// If the tokens are not those of the text.
+pub fn places(text: &str, tokens: &[String]) -> Result<Vec<(u32, u32)>, RecordError> {
+    let layout = lay_out(text, tokens)?;
+    Ok(layout.starts.into_iter().zip(layout.ends).collect())
+}
+
 impl Layout {
     /// The code points of a token span.
     fn chars(&self, span: &Span) -> Span {

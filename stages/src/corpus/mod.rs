@@ -34,6 +34,7 @@ pub mod write;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::places;
 pub(crate) use check::problem_of_name;
 pub use formats::{Column, Columns};
 pub use parse::{Notes, RecordError, parse_record};

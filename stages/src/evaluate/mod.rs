@@ -28,7 +28,7 @@ use crate::tokens::{Format, Sentence, Split};
 use result::{Frame, Groups};
 pub use score::{LossCounts, ScoreSettings, score_split};
 use scoring::Scorer;
-pub(crate) use scoring::Scoring;
+pub(crate) use scoring::{Scoring, collator};
 
 /// The part that holds what was counted in each sentence, for tests between systems.
 pub const SENTENCE_COUNTS: &str = "sentence_counts.jsonl";

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use nerpipe_engine::{Context, Digest, Part, SettingError, StageError, Step};
+use nerpipe_engine::{Context, Digest, Input, Part, SettingError, StageError, Step};
 use serde_json::{Value, json};
 
 use super::score::{ScoreSettings, score_split};
@@ -12,6 +12,7 @@ use crate::checkpoint::{self, Checkpoint, open_tokenizer};
 use crate::device::open_device;
 use crate::model::Recognizer;
 use crate::recognizer::{RecognizerConfig, Threshold};
+use crate::tokenizer::TextTokenizer;
 use crate::tokens::Split;
 
 /// How a split is scored. Equal values are one step, whichever kind asks.
@@ -133,27 +134,8 @@ impl Scorer {
             )
             .help("connect the model, or its type encoder, to the `type_tokenizer` port of the tokenize stage"));
         }
-        let tokenizer = open_tokenizer(model, "tokenizer.json")?;
-        let marker = |name: &str| {
-            let id = tokenizer.id(name);
-            id.ok_or_else(|| StageError::new(format!("the model's tokenizer has no `{name}` token")))
-        };
+        let (collator, _) = collator(model, &checkpoint)?;
         let config = checkpoint.config.clone();
-        let types = match &checkpoint.type_encoder {
-            Some(encoder) => TypeReader::Apart {
-                special: *open_tokenizer(model, "type_tokenizer.json")?.special(),
-                window: encoder.window(),
-            },
-            None => TypeReader::Prompt(Markers {
-                label: marker(LABEL_MARKER)?,
-                threshold: if config.has_threshold_marker() {
-                    Some(marker(THRESHOLD_MARKER)?)
-                } else {
-                    None
-                },
-            }),
-        };
-        let collator = Collator::new(config.clone(), *tokenizer.special(), types);
         let recognizer = Recognizer::new(
             config,
             checkpoint.token_encoder,
@@ -164,4 +146,33 @@ impl Scorer {
         .map_err(|error| StageError::new(error.to_string()))?;
         Ok(Self { recognizer, collator })
     }
+}
+
+/// What makes batches for the model artifact `model`, whose files are read as `checkpoint`; and the tokenizer of its texts.
+///
+/// # Errors
+/// If a tokenizer is missing or has no markers.
+pub(crate) fn collator(model: &Input, checkpoint: &Checkpoint) -> Result<(Collator, TextTokenizer), StageError> {
+    let tokenizer = open_tokenizer(model, "tokenizer.json")?;
+    let marker = |name: &str| {
+        let id = tokenizer.id(name);
+        id.ok_or_else(|| StageError::new(format!("the model's tokenizer has no `{name}` token")))
+    };
+    let config = &checkpoint.config;
+    let types = match &checkpoint.type_encoder {
+        Some(encoder) => TypeReader::Apart {
+            special: *open_tokenizer(model, "type_tokenizer.json")?.special(),
+            window: encoder.window(),
+        },
+        None => TypeReader::Prompt(Markers {
+            label: marker(LABEL_MARKER)?,
+            threshold: if config.has_threshold_marker() {
+                Some(marker(THRESHOLD_MARKER)?)
+            } else {
+                None
+            },
+        }),
+    };
+    let collator = Collator::new(config.clone(), *tokenizer.special(), types);
+    Ok((collator, tokenizer))
 }

@@ -110,11 +110,20 @@ impl<'a> Writer<'a> {
         self.line(0, "stages:");
         self.corpus(&splits);
         let (text, types) = self.encoders(is_bi);
-        self.tokens(text, types);
+        let checkpoint = match (self.config.get("model_checkpoint").is_some(), trains) {
+            (true, true) => Some("start"),
+            (true, false) => Some("model"),
+            (false, _) => None,
+        };
+        if let Some(stage) = checkpoint {
+            self.checkpoint(stage, is_bi, text, types);
+        }
+        match checkpoint {
+            Some(stage) => self.tokens(stage, Some(stage)),
+            None => self.tokens(text, types.filter(|types| *types != text)),
+        }
         if trains {
             self.training(is_bi, text, types);
-        } else {
-            self.checkpoint("model");
         }
         if tests {
             self.evaluation();
@@ -269,7 +278,6 @@ impl<'a> Writer<'a> {
     fn tokens(&mut self, text: &str, types: Option<&str>) {
         self.line(1, "tokens:");
         self.line(2, "kind: tokenize");
-        let types = types.filter(|types| *types != text);
         let types = types.map_or(String::new(), |types| format!(", type_tokenizer: {types}"));
         self.line(2, &format!("inputs: {{corpus: corpus, tokenizer: {text}{types}}}"));
         self.line(2, "with:");
@@ -279,24 +287,22 @@ impl<'a> Writer<'a> {
     }
 
     fn training(&mut self, is_bi: bool, text: &str, types: Option<&str>) {
-        let starts = self.config.get("model_checkpoint").is_some();
-        if starts {
-            self.checkpoint("start");
-        }
         self.line(1, "model:");
         self.line(2, "kind: train");
-        let types = types.map_or(String::new(), |types| format!(", type_encoder: {types}"));
-        let start = if starts { ", start: start" } else { "" };
-        self.line(
-            2,
-            &format!("inputs: {{tokens: tokens, token_encoder: {text}{types}{start}}}"),
-        );
+        let encoders = match (self.config.get("model_checkpoint").is_some(), types) {
+            (true, _) => "start: start".to_owned(),
+            (false, Some(types)) => format!("token_encoder: {text}, type_encoder: {types}"),
+            (false, None) => format!("token_encoder: {text}"),
+        };
+        self.line(2, &format!("inputs: {{tokens: tokens, {encoders}}}"));
         self.line(2, "with:");
         let architecture = if is_bi { "bi_encoder" } else { "cross_encoder" };
         self.value(3, "architecture", &json!(architecture), "type_encoder");
         let config = self.config;
+        let idle = config.without_meaning();
         for (key, value) in &config.values {
-            if OWN.contains(&key.as_str()) || !train::FIELDS.iter().any(|field| field.name == key) {
+            let is_idle = idle.contains(&key.as_str());
+            if is_idle || OWN.contains(&key.as_str()) || !train::FIELDS.iter().any(|field| field.name == key) {
                 continue;
             }
             let is_half = HALF_PRECISION.contains(&key.as_str()) && value.is_boolean();
@@ -332,11 +338,26 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn checkpoint(&mut self, stage: &str) {
+    /// A checkpoint. What it lacks (the reference's bi-encoders have no tokenizer) comes from the encoders.
+    fn checkpoint(&mut self, stage: &str, is_bi: bool, text: &str, types: Option<&str>) {
         self.line(1, &format!("{stage}:"));
         self.line(2, "kind: checkpoint");
+        let types = types.map_or(String::new(), |types| format!(", type_encoder: {types}"));
+        self.line(2, &format!("inputs: {{token_encoder: {text}{types}}}"));
         self.line(2, "with:");
         self.setting(3, "source", "model_checkpoint");
+        let architecture = if is_bi { "bi_encoder" } else { "cross_encoder" };
+        self.value(3, "architecture", &json!(architecture), "type_encoder");
+        for key in [
+            "annotation_format",
+            "loss_masking",
+            "max_seq_length",
+            "prediction_threshold",
+        ] {
+            if self.config.get(key).is_some() {
+                self.setting(3, key, key);
+            }
+        }
     }
 
     fn evaluation(&mut self) {
@@ -558,15 +579,22 @@ mod tests {
             r#""type_encoder": "google-bert/bert-base-uncased", "model_checkpoint": "old/checkpoint-5", "warmup_ratio": 0.26"#,
         );
         let text = converted(&two).text;
-        assert!(
-            text.contains("tokenizer: token_encoder, type_tokenizer: type_encoder"),
-            "{text}"
-        );
+        assert!(text.contains("tokenizer: start, type_tokenizer: start"), "{text}");
         assert!(
             text.contains("source: google-bert/bert-base-uncased # type_encoder"),
             "{text}"
         );
-        assert!(text.contains("type_encoder: type_encoder, start: start}"), "{text}");
+        assert!(
+            text.contains("inputs: {token_encoder: token_encoder, type_encoder: type_encoder}"),
+            "{text}"
+        );
+        assert!(text.contains("inputs: {tokens: tokens, start: start}"), "{text}");
+        let fresh = two.replace("\"model_checkpoint\": \"old/checkpoint-5\", ", "");
+        let text = converted(&fresh).text;
+        assert!(
+            text.contains("tokenizer: token_encoder, type_tokenizer: type_encoder"),
+            "{text}"
+        );
         assert!(text.contains("warmup_steps: 6 # warmup_ratio"), "{text}");
     }
 

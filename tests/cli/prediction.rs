@@ -1,0 +1,200 @@
+//! Evaluation and prediction by the command line alone.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::project::Project;
+use crate::reference::{config, project};
+
+const MODEL: &str = "models/bi_encoder/best_checkpoint";
+
+/// A project with a trained model.
+fn trained(changes: &[(&str, Value)]) -> Project {
+    let project = project();
+    project.write("configs/bi_encoder.json", &config(changes).to_string());
+    project
+        .nerpipe(&["run", "configs/bi_encoder.json", "--quiet"])
+        .expect(0);
+    project
+}
+
+/// The files in `evals`.
+fn results(project: &Project) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(project.path("evals"))
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Defects 3 and 4 of the reference: a number as the threshold, on the CPU.
+#[test]
+fn a_checkpoint_is_evaluated_by_the_references_options() {
+    let project = trained(&[]);
+    let evaluate = |more: &[&str]| {
+        let given = [
+            "evaluate",
+            "--pretrained_model_name_or_path",
+            MODEL,
+            "--evaluation_file",
+            "data/test.jsonl",
+        ];
+        project.nerpipe(&[&given, more].concat())
+    };
+    let outcome = evaluate(&["--threshold", "0.5", "--evaluation_format", "tokens"]).expect(0);
+    assert!(
+        outcome.stdout.contains("split test, threshold 0.5, 2 sentences"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(outcome.stdout.contains("person"), "{}", outcome.stdout);
+    let written = results(&project);
+    assert_eq!(written.len(), 1, "{written:?}");
+    let stamp = written[0]
+        .strip_prefix("eval_")
+        .and_then(|rest| rest.strip_suffix(".json"))
+        .expect(&written[0]);
+    assert!(
+        stamp.len() == 15 && stamp.chars().all(|c| c.is_ascii_digit() || c == '_'),
+        "{stamp}"
+    );
+    let of_run: Value = serde_json::from_str(&project.read("models/bi_encoder/test_results.json")).expect("JSON");
+    let of_evaluation: Value = serde_json::from_str(&project.read(&format!("evals/{}", written[0]))).expect("JSON");
+    assert_eq!(of_run, of_evaluation, "the training and the evaluation agree");
+
+    // Another threshold, with dashes: the scores are there already.
+    let dashed = [
+        "evaluate",
+        "--pretrained-model-name-or-path",
+        MODEL,
+        "--evaluation-file",
+        "data/test.jsonl",
+        "--threshold",
+        "0.9",
+        "--output",
+        "evals/mine.json",
+    ];
+    let outcome = project.nerpipe(&dashed).expect(0);
+    assert!(outcome.stdout.contains("threshold 0.9"), "{}", outcome.stdout);
+    assert!(results(&project).contains(&"mine.json".to_owned()));
+
+    // Defect 21: a threshold of another kind.
+    let outcome = evaluate(&["--threshold", "cls"]).expect(1);
+    assert!(outcome.stderr.contains("it takes a probability"), "{}", outcome.stderr);
+    let outcome = evaluate(&["--threshold", "2"]).expect(2);
+    assert!(
+        outcome.stderr.contains("a probability between 0 and 1"),
+        "{}",
+        outcome.stderr
+    );
+    let outcome = evaluate(&["--split", "dev"]).expect(2);
+    assert!(outcome.stderr.contains("no splits"), "{}", outcome.stderr);
+}
+
+#[test]
+fn texts_are_answered_in_the_order_they_come() {
+    let project = trained(&[]);
+    let predict = |more: &[&str]| {
+        let given = ["predict", "--model", MODEL, "--labels", "person,place"];
+        project.nerpipe(&[&given, more].concat())
+    };
+    // A threshold that everything passes: what is told must be right whatever the model has learned.
+    let outcome = predict(&["--threshold", "0.000001", "Ada met Bob.", "", "  ", "Köln"]).expect(0);
+    let lines = outcome.events();
+    let texts: Vec<&str> = lines.iter().filter_map(|line| line["text"].as_str()).collect();
+    assert_eq!(texts, ["Ada met Bob.", "", "  ", "Köln"]);
+    assert!(!lines[0]["entities"].as_array().expect("a list").is_empty());
+    for line in &lines {
+        let text: Vec<char> = line["text"].as_str().expect("text").chars().collect();
+        let mut last = 0;
+        for entity in line["entities"].as_array().expect("a list") {
+            let (start, end) = (
+                entity["start"].as_u64().expect("a place"),
+                entity["end"].as_u64().expect("a place"),
+            );
+            let covered: String = text[start as usize..end as usize].iter().collect();
+            assert_eq!(entity["text"], covered);
+            assert!(start >= last, "entities overlap: {line}");
+            last = end;
+            assert!(entity["score"].as_f64().is_some_and(|score| score > 0.0 && score < 1.0));
+        }
+    }
+
+    // Files, records with words, and what people see.
+    project.write("texts.txt", "Ada met Bob\nKim\n");
+    project.write("texts.jsonl", "{\"id\": 9, \"tokens\": [\"Ada\", \"met\"]}\n");
+    let outcome = predict(&["--file", "texts.txt", "--file", "texts.jsonl"]).expect(0);
+    let lines = outcome.events();
+    assert_eq!(
+        (lines.len(), &lines[2]["id"], &lines[2]["text"]),
+        (3, &Value::from(9), &Value::from("Ada met"))
+    );
+    let outcome = predict(&["--output", "text", "--threshold", "0.000001", "Ada"]).expect(0);
+    assert!(
+        outcome.stdout.contains("](person)") || outcome.stdout.contains("](place)"),
+        "{}",
+        outcome.stdout
+    );
+
+    // What is wrong is told with its line, after what came before it was answered.
+    project.write("bad.jsonl", "{\"text\": \"Ada\"}\n{\n");
+    let outcome = predict(&["--file", "bad.jsonl"]).expect(2);
+    assert_eq!(outcome.events().len(), 1);
+    assert!(outcome.stderr.contains("bad.jsonl, line 2"), "{}", outcome.stderr);
+    let outcome = predict(&["--threshold", "cls", "Ada"]).expect(2);
+    assert!(outcome.stderr.contains("it takes a probability"), "{}", outcome.stderr);
+}
+
+/// A long text is found in as a short one is, wherever an entity lies.
+#[test]
+fn long_texts_are_read_in_windows() {
+    let project = trained(&[]);
+    let text = vec!["Ada met Bob in Rome."; 60].join(" ");
+    let arguments = [
+        "predict",
+        "--model",
+        MODEL,
+        "--labels",
+        "person",
+        "--threshold",
+        "0.000001",
+        &text,
+    ];
+    let lines = project.nerpipe(&arguments).expect(0).events();
+    let entities = lines[0]["entities"].as_array().expect("a list");
+    let last = entities.last().expect("an entity");
+    assert!(
+        last["end"].as_u64().is_some_and(|end| end as usize > text.len() - 25),
+        "{last}"
+    );
+    let mut end = 0;
+    for entity in entities {
+        assert!(entity["start"].as_u64().is_some_and(|start| start >= end), "{entity}");
+        end = entity["end"].as_u64().expect("a place");
+    }
+}
+
+/// Each line is answered before the next one comes.
+#[test]
+fn standard_input_is_a_stream() {
+    let project = trained(&[]);
+    let mut child = project
+        .command(&["predict", "--model", MODEL, "--labels", "person"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    for text in ["Ada met Bob", "Kim saw Lee"] {
+        writeln!(input, "{text}").expect("written");
+        let line = lines.next().expect("an answer").expect("a line");
+        assert!(line.contains(text), "{line}");
+    }
+    drop(input);
+    assert!(child.wait().expect("it ends").success());
+}
