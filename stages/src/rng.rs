@@ -8,16 +8,7 @@
 //! position `i` of a stream is the output function applied to `key + (i + 1) · γ`. The key of a stream is a BLAKE3 hash of seed
 //! and purpose, mixed with the step.
 
-/// The odd integer nearest to 2⁶⁴ / φ, SplitMix64's increment.
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// SplitMix64's output function ("mix13" of Stafford).
-#[inline]
-const fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
+use nerpipe_kernels::random::{GAMMA, at, mix};
 
 /// A stream of random numbers addressed by position.
 ///
@@ -55,10 +46,15 @@ impl Rng {
         }
     }
 
+    /// What [`nerpipe_kernels::random`] knows the stream by.
+    pub(crate) const fn key(&self) -> u64 {
+        self.key
+    }
+
     /// 64 random bits at `position`.
     #[inline]
     pub const fn u64(&self, position: u64) -> u64 {
-        mix(self.key.wrapping_add(position.wrapping_add(1).wrapping_mul(GAMMA)))
+        at(self.key, position)
     }
 
     /// A number in [0, 1) at `position`, a multiple of 2⁻²⁴.

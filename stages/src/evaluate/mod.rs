@@ -106,7 +106,7 @@ impl Kind for Evaluate {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn about(&self) -> &'static str {

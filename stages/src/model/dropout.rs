@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use nerpipe_kernels as kernels;
 use rayon::prelude::*;
 
 use super::input::Sequences;
@@ -31,10 +32,12 @@ impl Dropout {
         }
     }
 
+    /// Which elements to drop at `rate` at the next site; if nothing is dropped there is no site.
+    pub(super) fn next(&self, rate: f64) -> Option<kernels::Dropout> {
+        (rate > 0.0).then(|| kernels::Dropout::new(self.next_site().key(), rate))
+    }
+
     /// A mask of 0 (with probability `rate`) and 1 / (1 − `rate`), for the next site.
-    ///
-    /// Four elements share 64 random bits, so the rate is rounded to a multiple of 2⁻¹⁶; the factor fits the rounded rate, which
-    /// keeps the expectation exact.
     pub(super) fn mask<const D: usize>(&self, rate: f64, shape: [usize; D], device: &Device) -> Tensor<D> {
         let values = fill(self.next_site(), rate, shape.iter().product());
         Tensor::from_data(TensorData::new(values, shape), device)
@@ -69,19 +72,12 @@ impl Dropout {
 
 /// See [`Dropout::mask`].
 fn fill(rng: Rng, rate: f64, length: usize) -> Vec<f32> {
-    let dropped = (rate * 65536.0).round().min(65535.0) as u16;
-    let scale = 65536.0 / (65536.0 - f32::from(dropped));
+    let dropout = kernels::Dropout::new(rng.key(), rate);
     let mut values = vec![0f32; length];
-    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
-        let first = (chunk * (CHUNK / 4)) as u64;
-        for (group, values) in values.chunks_mut(4).enumerate() {
-            let bits = rng.u64(first + group as u64);
-            for (lane, value) in values.iter_mut().enumerate() {
-                let draw = (bits >> (16 * lane)) as u16;
-                *value = if draw < dropped { 0.0 } else { scale };
-            }
-        }
-    });
+    values
+        .par_chunks_mut(CHUNK)
+        .enumerate()
+        .for_each(|(chunk, values)| dropout.fill((chunk * CHUNK) as u64, values));
     values
 }
 

@@ -71,7 +71,7 @@ impl View<'_> {
     /// # Shapes
     /// table [any, D], `rows` of length N → [N, D]
     pub fn rows(&self, name: &str, rows: &[u32]) -> Tensor<2> {
-        ops::take_rows(self.matrix(name), rows)
+        self.forward.weights.rows(&self.full(name), rows)
     }
 
     /// The linear layer of `weight` and `bias` below here.
@@ -114,6 +114,16 @@ impl View<'_> {
     /// x [R, H] → [R, H]
     pub fn rms_norm(&self, x: Tensor<2>, epsilon: f64) -> Tensor<2> {
         ops::rms_norm(x, self.vector("weight"), epsilon)
+    }
+
+    /// The layer normalization of `weight` and `bias` below here, of x plus a residual; in training x is dropped at `rate`
+    /// before.
+    ///
+    /// # Shapes
+    /// x [R, H], residual [R, H] → [R, H]
+    pub fn add_norm(&self, x: Tensor<2>, residual: Tensor<2>, rate: f64, epsilon: f64) -> Tensor<2> {
+        let weights = (self.vector("weight"), self.vector("bias"));
+        ops::add_norm(x, residual, weights, epsilon, rate, self.dropout())
     }
 
     /// Drops elements at `rate` in training.

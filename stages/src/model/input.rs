@@ -83,6 +83,16 @@ impl Sequences {
         self.readable.is_none() && self.tokens() == self.len() * self.longest()
     }
 
+    /// Where each sequence begins, and T: B + 1 numbers.
+    pub(super) fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// How many tokens of each sequence can be attended to, where that is not all of them.
+    pub(super) fn readable(&self) -> Option<&[usize]> {
+        self.readable.as_deref()
+    }
+
     /// Each token's place in its sequence, counted from 0; T numbers.
     pub fn positions(&self) -> Vec<u32> {
         self.iter().flat_map(|tokens| 0..tokens.len() as u32).collect()

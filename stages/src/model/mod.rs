@@ -40,7 +40,7 @@ pub use forward::{Forward, View};
 pub use init::{add_token_rows, new_heads};
 pub use input::{EncoderInput, Sequences};
 pub use spans::{TypeVectors, Wanted};
-pub use weights::{HostGradients, HostTensor, Weights, WeightsError};
+pub use weights::{Gradient, HostGradients, HostTensor, Weights, WeightsError};
 
 use burn::tensor::{Device, Tensor};
 
@@ -151,6 +151,7 @@ impl Recognizer {
             let Some(encoder) = encoder else { continue };
             let table = format!("{prefix}.{}", encoder.token_table());
             weights.set_padding_row(&table, encoder.pad_token_id() as usize);
+            weights.set_by_rows(&table);
         }
         weights.set_padding_row("width_embedding.weight", 0);
         Ok(Self {
@@ -193,6 +194,19 @@ impl Recognizer {
     /// Its parameters, to be changed.
     pub fn weights_mut(&mut self) -> &mut Weights {
         &mut self.weights
+    }
+
+    /// The token tables that a pass over `batch` reads, each with the rows that it reads, ascending.
+    pub fn table_rows(&self, batch: &Batch) -> Vec<(String, Vec<u32>)> {
+        let rows = |input: &EncoderInput| weights::sorted(input.ids.iter().copied());
+        let mut tables = vec![(
+            format!("token_encoder.{}", self.token_encoder.token_table()),
+            rows(&batch.text),
+        )];
+        if let (TypeInput::Apart(input), Some(encoder)) = (&batch.type_input, &self.type_encoder) {
+            tables.push((format!("type_encoder.{}", encoder.token_table()), rows(input)));
+        }
+        tables
     }
 
     /// Checks that every id of a tokenizer with `tokens` tokens has an embedding.

@@ -1,7 +1,14 @@
-//! The tensor operations that the models are made of, each once, so that a faster version has one place to go.
+//! The tensor operations that the models are made of.
 //!
-//! Only Burn's stock operations are used, in forms that give the same numbers on every backend: the error function for
-//! GELU (the ready-made one has another backward on GPUs), and no infinities (WGSL may assume that there are none).
+//! Those that a training spends its time in exist twice. [`stock`] composes them of Burn's own operations, in forms that give
+//! the same numbers on every backend: the error function for GELU (the ready-made one has another backward on GPUs), and no
+//! infinities (WGSL may assume that there are none). [`fused`] makes each one loop with its own backward, on the CPU. The
+//! functions here choose; tests hold the two together, values and gradients.
+
+mod fused;
+mod stock;
+#[cfg(test)]
+mod tests;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 
@@ -17,7 +24,11 @@ pub(crate) const REMOVED: f32 = -1e30;
 /// x [R, in], weight [in, out], bias [out] → [R, out]. Batches are flattened to rows first: one matrix product is faster than
 /// many small ones.
 pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-    x.matmul(weight) + bias.unsqueeze::<2>()
+    if fused::serves(&x.device()) {
+        fused::linear(x, weight, bias)
+    } else {
+        stock::linear(x, weight, bias)
+    }
 }
 
 /// Layer normalization over the last dimension (Ba, Kiros and Hinton, 2016), with the biased variance.
@@ -25,9 +36,30 @@ pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor
 /// # Shapes
 /// x [R, H], scale [H], shift [H] → [R, H]
 pub(crate) fn layer_norm(x: Tensor<2>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64) -> Tensor<2> {
-    let centred = x.clone() - x.mean_dim(1);
-    let variance = centred.clone().square().mean_dim(1);
-    centred / (variance + epsilon).sqrt() * scale.unsqueeze::<2>() + shift.unsqueeze::<2>()
+    if fused::serves(&x.device()) {
+        fused::layer_norm(x, scale, shift, epsilon)
+    } else {
+        stock::layer_norm(x, scale, shift, epsilon)
+    }
+}
+
+/// [`layer_norm`] of `dropped x + residual`; elements of x are dropped at `rate`, if there is a source of dropout.
+///
+/// # Shapes
+/// x [R, H], residual [R, H], scale [H], shift [H] → [R, H]
+pub(crate) fn add_norm(
+    x: Tensor<2>,
+    residual: Tensor<2>,
+    (scale, shift): (Tensor<1>, Tensor<1>),
+    epsilon: f64,
+    rate: f64,
+    dropout: Option<&Dropout>,
+) -> Tensor<2> {
+    if fused::serves(&x.device()) {
+        fused::add_norm(x, residual, (scale, shift), epsilon, rate, dropout)
+    } else {
+        stock::layer_norm(drop_out(x, rate, dropout) + residual, scale, shift, epsilon)
+    }
 }
 
 /// Each row divided by the root of its mean square (Zhang and Sennrich, 2019).
@@ -84,8 +116,11 @@ impl Rotation {
 
 /// The Gaussian error linear unit in its exact form, `x · (1 + erf(x / √2)) / 2` (Hendrycks and Gimpel, 2016).
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let share = x.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0;
-    x * share * 0.5
+    if fused::serves(&x.device()) {
+        fused::gelu(x)
+    } else {
+        stock::gelu(x)
+    }
 }
 
 /// GELU's approximation, `x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2`.
@@ -120,31 +155,14 @@ pub(crate) struct Attention<'a> {
 /// Scaled dot-product attention within each sequence, with dropout on the probabilities (Vaswani et al., 2017). To attend
 /// without the scale `1 / √D`, multiply the query by `√D` before.
 ///
-/// The sequences are filled up to the longest here, and only here.
-///
 /// # Shapes
 /// see [`Attention`] → [T, A·D]
 pub(crate) fn attention(input: Attention<'_>, dropout: Option<&Dropout>) -> Tensor<2> {
-    let Attention { heads, sequences, .. } = input;
-    let [_, width] = input.query.dims();
-    let device = input.query.device();
-    let (b, l) = (sequences.len(), sequences.longest());
-    let query = by_heads(input.query, heads, sequences).mul_scalar(1.0 / ((width / heads) as f64).sqrt());
-    let key = by_heads(input.key, heads, sequences).swap_dims(2, 3);
-    let mut scores = query.matmul(key); // [B, A, L, L]
-    if let Some(bias) = input.bias {
-        scores = scores + bias;
+    if fused::serves(&input.query.device()) && fused::can_attend(&input) {
+        fused::attention(input, dropout)
+    } else {
+        stock::attention(input, dropout)
     }
-    if let Some(keep) = visible(sequences, input.window) {
-        let [rows, columns] = [keep.len() / l / b, l];
-        scores = scores + removal(&keep, [b, 1, rows, columns], &device);
-    }
-    let mut probabilities = activation::softmax(scores, 3);
-    if let Some(dropout) = dropout.filter(|_| input.dropout_rate > 0.0) {
-        probabilities = probabilities * dropout.attention_mask(input.dropout_rate, heads, sequences, &device);
-    }
-    let context = probabilities.matmul(by_heads(input.value, heads, sequences)); // [B, A, L, D]
-    by_tokens(context, sequences)
 }
 
 /// Splits states into heads and fills sequences up to the longest; what they are filled with is some other token's state.
@@ -185,38 +203,47 @@ pub(crate) fn by_tokens(x: Tensor<4>, sequences: &Sequences) -> Tensor<2> {
     take_rows(x, &rows)
 }
 
-/// Which keys a query may attend to, [B, L, L], or [B, L] where all queries of a sequence may attend to the same; `None` if
-/// every query may attend to every key.
-fn visible(sequences: &Sequences, window: Option<usize>) -> Option<Vec<bool>> {
-    let l = sequences.longest();
-    match window.filter(|&window| window + 1 < l) {
-        None if sequences.are_even() => None,
-        None => {
-            let keys = (0..sequences.len()).map(|sequence| sequences.keys(sequence).len());
-            Some(keys.flat_map(|keys| (0..l).map(move |key| key < keys)).collect())
-        }
-        Some(window) => {
-            let mut keep = Vec::with_capacity(sequences.len() * l * l);
-            for sequence in 0..sequences.len() {
-                let (tokens, keys) = (sequences.of(sequence).len(), sequences.keys(sequence).len());
-                for query in 0..l {
-                    // A row of filling sees every key: a softmax over nothing would be no number.
-                    keep.extend((0..l).map(|key| key < keys && (query >= tokens || query.abs_diff(key) <= window)));
-                }
-            }
-            Some(keep)
-        }
-    }
-}
-
 /// Each row divided by its length, or by 1e-12 if it is shorter.
 ///
 /// # Shapes
 /// x [R, D] → [R, D]
 pub(crate) fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
-    // Clamped before the root: the root's slope at 0 is infinite, and would turn a zero row's gradient into NaN.
-    let length = x.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
-    x / length
+    if fused::serves(&x.device()) {
+        fused::l2_normalize(x)
+    } else {
+        stock::l2_normalize(x)
+    }
+}
+
+/// The sum of a row of each of three tables, negatives set to 0, then dropped at `rate`: the first layer of an MLP whose
+/// input is put together from parts.
+///
+/// # Shapes
+/// tables [any, D] each, `rows` of length N each → [N, D]
+pub(crate) fn combine_rows(
+    tables: [Tensor<2>; 3],
+    rows: [&[u32]; 3],
+    rate: f64,
+    dropout: Option<&Dropout>,
+) -> Tensor<2> {
+    if fused::serves(&tables[0].device()) {
+        fused::combine_rows(tables, rows, rate, dropout)
+    } else {
+        stock::combine_rows(tables, rows, rate, dropout)
+    }
+}
+
+/// The products of each row with the vectors of its group. `offsets` tell where the rows of each of G groups begin and the
+/// last ends; each group has C vectors.
+///
+/// # Shapes
+/// x [N, D], vectors [G·C, D] → [N, C]
+pub(crate) fn compare_rows(x: Tensor<2>, vectors: Tensor<2>, offsets: &[usize]) -> Tensor<2> {
+    if fused::serves(&x.device()) {
+        fused::compare_rows(x, vectors, offsets)
+    } else {
+        stock::compare_rows(x, vectors, offsets)
+    }
 }
 
 /// `ln(1 + eˣ)`, without overflow, exact in both tails, with slope σ(x) everywhere.
@@ -266,87 +293,4 @@ pub(crate) fn removal<const D: usize>(keep: &[bool], shape: [usize; D], device: 
 pub(crate) fn sum(x: Tensor<2>) -> Tensor<1> {
     let [rows, _] = x.dims();
     x.sum_dim(1).reshape([1, rows]).sum_dim(1).reshape([1])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rng::Rng;
-
-    const HEADS: usize = 2;
-    const WIDTH: usize = 6;
-
-    fn states(rows: usize, purpose: &str) -> Tensor<2> {
-        let rng = Rng::new(3, purpose);
-        let values: Vec<f32> = (0..(rows * WIDTH) as u64).map(|i| rng.normal(i) as f32).collect();
-        Tensor::from_data(TensorData::new(values, [rows, WIDTH]), &Device::flex())
-    }
-
-    fn attend(lengths: &[usize], window: Option<usize>, bias: Option<Tensor<4>>) -> Tensor<2> {
-        let sequences = Sequences::of_lengths(lengths.iter().copied());
-        let of = |purpose| states(sequences.tokens(), purpose);
-        let input = Attention {
-            query: of("query"),
-            key: of("key"),
-            value: of("value"),
-            heads: HEADS,
-            sequences: &sequences,
-            bias,
-            window,
-            dropout_rate: 0.0,
-        };
-        attention(input, None)
-    }
-
-    /// Attention of one query, head and window by its formula, in f64.
-    fn by_hand(lengths: &[usize], window: usize) -> Vec<f64> {
-        let sequences = Sequences::of_lengths(lengths.iter().copied());
-        let of = |purpose| states(sequences.tokens(), purpose).into_data().try_into_vec::<f32>();
-        let (query, key, value) = (of("query").unwrap(), of("key").unwrap(), of("value").unwrap());
-        let (mut out, d) = (vec![0.0; sequences.tokens() * WIDTH], WIDTH / HEADS);
-        for tokens in sequences.iter() {
-            for (head, i) in (0..HEADS).flat_map(|head| tokens.clone().map(move |i| (head, i))) {
-                let keys: Vec<usize> = tokens.clone().filter(|j| i.abs_diff(*j) <= window).collect();
-                let at = |x: &[f32], row: usize, k: usize| f64::from(x[row * WIDTH + head * d + k]);
-                let score =
-                    |j: usize| (0..d).map(|k| at(&query, i, k) * at(&key, j, k)).sum::<f64>() / (d as f64).sqrt();
-                let weights: Vec<f64> = keys.iter().map(|&j| score(j).exp()).collect();
-                let total: f64 = weights.iter().sum();
-                for k in 0..d {
-                    out[i * WIDTH + head * d + k] = keys
-                        .iter()
-                        .zip(&weights)
-                        .map(|(&j, weight)| weight / total * at(&value, j, k))
-                        .sum();
-                }
-            }
-        }
-        out
-    }
-
-    #[test]
-    fn sequences_attend_to_themselves_alone_and_within_the_window() {
-        for lengths in [&[4][..], &[3, 3], &[1, 5, 2], &[0, 2, 7]] {
-            for window in [None, Some(1), Some(3), Some(9)] {
-                let got: Vec<f32> = attend(lengths, window, None).into_data().try_into_vec().unwrap();
-                let expected = by_hand(lengths, window.unwrap_or(usize::MAX));
-                assert_eq!(got.len(), expected.len());
-                for (got, expected) in got.iter().zip(expected) {
-                    assert!(
-                        (f64::from(*got) - expected).abs() < 1e-6,
-                        "{lengths:?} {window:?}: {got} {expected}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// A bias that removes everything but the diagonal leaves each token its own value.
-    #[test]
-    fn a_bias_is_added_to_the_scores() {
-        let keep: Vec<bool> = (0..9).map(|i| i % 4 == 0).collect();
-        let bias = removal(&keep, [1, 1, 3, 3], &Device::flex());
-        let got: Vec<f32> = attend(&[3, 2], None, Some(bias)).into_data().try_into_vec().unwrap();
-        assert_eq!(got, states(5, "value").into_data().try_into_vec::<f32>().unwrap());
-    }
 }

@@ -37,12 +37,7 @@ pub struct Wanted {
 /// # Shapes
 /// x [R, H] → [R, D]
 pub(super) fn unit_vectors(weights: &View<'_>, x: Tensor<2>, rate: f64) -> Tensor<2> {
-    second_layer(weights, weights.at("0").linear(x), rate)
-}
-
-/// What follows the first linear layer.
-fn second_layer(weights: &View<'_>, inner: Tensor<2>, rate: f64) -> Tensor<2> {
-    let inner = weights.drop_out(activation::relu(inner), rate);
+    let inner = weights.drop_out(activation::relu(weights.at("0").linear(x)), rate);
     ops::l2_normalize(weights.at("3").linear(inner))
 }
 
@@ -99,13 +94,14 @@ fn span_vectors(weights: &View<'_>, starts: Tensor<2>, ends: Tensor<2>, spans: &
     let part = |from: usize, to: usize| first.clone().slice([from..to, 0..outputs]);
 
     let widths = weights.matrix("width_embedding.weight"); // [K, W]
-    let starts = ops::take_rows(starts.matmul(part(0, d)), &spans.start);
-    let ends = ops::take_rows(ends.matmul(part(d, 2 * d)), &spans.end);
-    let widths = ops::take_rows(
+    let tables = [
+        starts.matmul(part(0, d)),
+        ends.matmul(part(d, 2 * d)),
         ops::linear(widths, part(2 * d, inputs), mlp.vector("0.bias")),
-        &spans.width,
-    );
-    second_layer(&mlp, starts + ends + widths, rate)
+    ];
+    let rows = [&spans.start[..], &spans.end, &spans.width];
+    let inner = ops::combine_rows(tables, rows, rate, mlp.dropout());
+    ops::l2_normalize(mlp.at("3").linear(inner))
 }
 
 /// `exp(scale) · ⟨x, type⟩`.
@@ -115,34 +111,11 @@ fn span_vectors(weights: &View<'_>, starts: Tensor<2>, ends: Tensor<2>, spans: &
 fn compare(weights: &View<'_>, kind: &str, x: Tensor<2>, types: &TypeVectors, rows: &Rows) -> Tensor<2> {
     let scale = weights.vector(&format!("{kind}_logit_scale")).exp().unsqueeze::<2>();
     let cosines = match types {
-        TypeVectors::Shared(types) => x.matmul(types.clone().transpose()),
-        TypeVectors::PerSentence(types) => by_sentence(x, types.clone(), rows),
+        TypeVectors::Shared(types) => ops::compare_rows(x, types.clone(), &[0, rows.len()]),
+        TypeVectors::PerSentence(types) => {
+            let [sentences, classes, d] = types.dims();
+            ops::compare_rows(x, types.clone().reshape([sentences * classes, d]), &rows.offsets)
+        }
     };
     cosines * scale
-}
-
-/// Each sentence's rows times its own types. The sentences' rows are filled up to the longest, so that it is one batched product.
-///
-/// # Shapes
-/// x [R, D], types [B, C, D] → [R, C]
-fn by_sentence(x: Tensor<2>, types: Tensor<3>, rows: &Rows) -> Tensor<2> {
-    let [sentences, classes, d] = types.dims();
-    let width = (0..sentences)
-        .map(|sentence| rows.of(sentence).len())
-        .max()
-        .unwrap_or(0);
-    let types = types.swap_dims(1, 2); // [B, D, C]
-    if rows.len() == sentences * width {
-        let product = x.reshape([sentences, width, d]).matmul(types);
-        return product.reshape([sentences * width, classes]);
-    }
-    let (mut filled, mut back) = (Vec::with_capacity(sentences * width), Vec::with_capacity(rows.len()));
-    for sentence in 0..sentences {
-        let range = rows.of(sentence);
-        back.extend((0..range.len()).map(|place| (sentence * width + place) as u32));
-        filled.extend(range.map(|row| row as u32));
-        filled.resize((sentence + 1) * width, 0);
-    }
-    let product = ops::take_rows(x, &filled).reshape([sentences, width, d]).matmul(types);
-    ops::take_rows(product.reshape([sentences * width, classes]), &back)
 }

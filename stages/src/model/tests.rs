@@ -157,7 +157,7 @@ fn the_number_of_threads_changes_no_bit() {
         let bits = |(loss, gradients): (f32, HostGradients)| {
             let all = gradients
                 .into_iter()
-                .map(|(name, values)| (name, values.into_iter().map(f32::to_bits).collect::<Vec<_>>()));
+                .map(|(name, gradient)| (name, gradient.values().iter().map(|x| x.to_bits()).collect::<Vec<_>>()));
             (loss.to_bits(), all.collect::<Vec<_>>())
         };
         assert!(bits(with(1)) == bits(with(3)), "{config:?}");

@@ -7,8 +7,12 @@
 //! multiplied; reading and writing transpose. A convolution's [out, in, width] is a linear layer's of in · width inputs. Embedding
 //! tables are left as they are.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use indexmap::IndexMap;
+
+use super::ops;
 
 /// A tensor in plain memory, as a checkpoint holds it: linear weights [out, in].
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +26,99 @@ pub struct HostTensor {
 }
 
 /// Gradients by parameter name, in the parameters' order; laid out as the parameters are in memory.
-pub type HostGradients = IndexMap<String, Vec<f32>>;
+pub type HostGradients = IndexMap<String, Gradient>;
+
+/// A parameter's gradient.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Gradient {
+    /// Of every element.
+    Dense(Vec<f32>),
+    /// Of some rows of a table; that of all others is 0.
+    Rows {
+        /// Their numbers, ascending.
+        rows: Vec<u32>,
+        /// Their gradients, row by row.
+        values: Vec<f32>,
+    },
+}
+
+impl Gradient {
+    /// The values that there are; all others are 0.
+    pub fn values(&self) -> &[f32] {
+        match self {
+            Self::Dense(values) | Self::Rows { values, .. } => values,
+        }
+    }
+
+    /// The values, to be changed.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        match self {
+            Self::Dense(values) | Self::Rows { values, .. } => values,
+        }
+    }
+
+    /// The gradient of every element, of which there are `length`.
+    #[must_use]
+    pub fn into_dense(self, length: usize) -> Vec<f32> {
+        match self {
+            Self::Dense(values) => values,
+            Self::Rows { rows, values } => {
+                let mut all = vec![0.0; length];
+                add_rows(&mut all, &rows, &values);
+                all
+            }
+        }
+    }
+
+    /// Adds another gradient of the same parameter.
+    pub fn add(&mut self, other: Self) {
+        let own = std::mem::replace(self, Self::Dense(Vec::new()));
+        *self = match (own, other) {
+            (Self::Dense(mut sum), Self::Dense(values)) => {
+                sum.iter_mut().zip(&values).for_each(|(sum, value)| *sum += value);
+                Self::Dense(sum)
+            }
+            (Self::Dense(mut sum), Self::Rows { rows, values })
+            | (Self::Rows { rows, values }, Self::Dense(mut sum)) => {
+                add_rows(&mut sum, &rows, &values);
+                Self::Dense(sum)
+            }
+            (Self::Rows { rows: a, values: x }, Self::Rows { rows: b, values: y }) => {
+                let rows = sorted(a.iter().chain(&b).copied());
+                let mut values = vec![0.0; (x.len() / a.len().max(1)).max(y.len() / b.len().max(1)) * rows.len()];
+                for (own, gradients) in [(a, x), (b, y)] {
+                    add_rows(&mut values, &places(&rows, &own), &gradients);
+                }
+                Self::Rows { rows, values }
+            }
+        };
+    }
+}
+
+/// Adds `values`, row by row, to the rows of `all`.
+fn add_rows(all: &mut [f32], rows: &[u32], values: &[f32]) {
+    let width = values.len() / rows.len().max(1);
+    for (&row, values) in rows.iter().zip(values.chunks(width.max(1))) {
+        let begin = row as usize * width;
+        for (sum, value) in all[begin..begin + width].iter_mut().zip(values) {
+            *sum += value;
+        }
+    }
+}
+
+/// Each number once, ascending.
+pub(crate) fn sorted(numbers: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut numbers: Vec<u32> = numbers.collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+/// Where in `sorted` each of `numbers` stands, all of which are in it.
+fn places(sorted: &[u32], numbers: &[u32]) -> Vec<u32> {
+    let place = |number: &u32| sorted.partition_point(|other| other < number) as u32;
+    numbers.iter().map(place).collect()
+}
 
 /// Why tensors do not make a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,13 +193,34 @@ struct Parameter {
     transposed: bool,
     /// The row of an embedding table that gets no gradient.
     padding_row: Option<usize>,
+    /// Whether rows that are read by number gather gradients of their own.
+    by_rows: bool,
 }
 
 /// All parameters of a model, ordered by name.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Weights {
     parameters: IndexMap<String, Parameter>,
     device: Device,
+    /// The rows of tables that forward passes have read, until their gradients are taken.
+    read: Mutex<Vec<ReadRows>>,
+}
+
+/// Rows of a table that gather gradients.
+#[derive(Debug)]
+struct ReadRows {
+    table: String,
+    /// Ascending.
+    rows: Vec<u32>,
+    /// [rows, width]
+    leaf: Tensor<2>,
+}
+
+/// A copy has its own forward passes.
+impl Clone for Weights {
+    fn clone(&self) -> Self {
+        Self::of(self.parameters.clone(), self.device.clone())
+    }
 }
 
 impl Weights {
@@ -130,13 +247,19 @@ impl Weights {
                 shape,
                 transposed,
                 padding_row: None,
+                by_rows: false,
             };
             parameters.insert(name, parameter);
         }
-        Ok(Self {
+        Ok(Self::of(parameters, device.clone()))
+    }
+
+    fn of(parameters: IndexMap<String, Parameter>, device: Device) -> Self {
+        Self {
             parameters,
-            device: device.clone(),
-        })
+            device,
+            read: Mutex::default(),
+        }
     }
 
     /// Replaces every parameter by the tensor of its name, as [`Weights::to_host`] gave it.
@@ -200,10 +323,7 @@ impl Weights {
                 },
             )
         });
-        Self {
-            parameters: parameters.collect(),
-            device: self.device.clone().without_autodiff(),
-        }
+        Self::of(parameters.collect(), self.device.clone().without_autodiff())
     }
 
     /// Where the tensors are.
@@ -231,39 +351,90 @@ impl Weights {
         }
     }
 
-    /// Takes the gradient of every parameter that has one to host memory, without a copy where it is there already.
+    /// Declares that the table `name` is large and mostly read by [`Weights::rows`]: the rows of a pass gather their gradients
+    /// by themselves, so that nothing as large as the table is made for a few rows of it.
+    pub(super) fn set_by_rows(&mut self, name: &str) {
+        if let Some(parameter) = self.parameters.get_mut(name) {
+            parameter.by_rows = true;
+        }
+    }
+
+    /// Takes the gradient of every parameter that has one to host memory, without a copy where it is there already, and
+    /// forgets which rows were read.
     pub fn gradients(&self, gradients: &mut Gradients) -> HostGradients {
+        let read = std::mem::take(&mut *self.read());
         let mut taken = HostGradients::with_capacity(self.parameters.len());
         for (name, parameter) in &self.parameters {
-            let gradient = match &parameter.value {
+            let dense = match &parameter.value {
                 Value::Vector(tensor) => tensor.grad_remove(gradients).map(Value::Vector),
                 Value::Matrix(tensor) => tensor.grad_remove(gradients).map(Value::Matrix),
             };
-            let Some(gradient) = gradient else { continue };
-            let mut values = floats(gradient.into_data());
-            if let (Some(row), &[_, width]) = (parameter.padding_row, &parameter.shape[..]) {
-                values[row * width..(row + 1) * width].fill(0.0);
+            let dense = dense.map(|gradient| Gradient::Dense(floats(gradient.into_data())));
+            let rows = read.iter().filter(|read| read.table == *name).filter_map(|read| {
+                let values = floats(read.leaf.grad_remove(gradients)?.into_data_as::<f32>());
+                let rows = read.rows.clone();
+                Some(Gradient::Rows { rows, values })
+            });
+            let Some(mut gradient) = dense.into_iter().chain(rows).reduce(|mut sum, gradient| {
+                sum.add(gradient);
+                sum
+            }) else {
+                continue;
+            };
+            if let (Some(padding), &[_, width]) = (parameter.padding_row, &parameter.shape[..]) {
+                let place = match &gradient {
+                    Gradient::Dense(_) => Some(padding),
+                    Gradient::Rows { rows, .. } => rows.binary_search(&(padding as u32)).ok(),
+                };
+                if let Some(row) = place {
+                    gradient.values_mut()[row * width..(row + 1) * width].fill(0.0);
+                }
             }
-            taken.insert(name.clone(), values);
+            taken.insert(name.clone(), gradient);
         }
         taken
     }
 
-    /// Calls `step(name, values, gradient)` for every parameter that has a gradient, ordered by name; what `step` writes into
-    /// the values is the parameter's new value. On the CPU the values are changed where they lie.
-    pub fn update(&mut self, gradients: &HostGradients, mut step: impl FnMut(&str, &mut [f32], &[f32])) {
-        let taken = Tensor::<1>::zeros([1], &self.device.clone().without_autodiff());
-        for (name, parameter) in &mut self.parameters {
-            let Some(gradient) = gradients.get(name) else { continue };
-            let is_matrix = matches!(parameter.value, Value::Matrix(_));
-            let value = std::mem::replace(&mut parameter.value, Value::Vector(taken.clone()));
-            let mut data = value.without_autodiff().into_data();
-            match data.as_mut_slice::<f32>() {
-                Ok(values) => step(name, values, gradient),
-                Err(error) => unreachable!("parameters are kept as 32-bit floats: {error:?}"),
-            }
-            parameter.value = leaf(data, is_matrix, &self.device);
+    /// Calls `change(values)` with the values of the parameter `name`, which on the CPU are changed where they lie.
+    pub fn change(&mut self, name: &str, change: impl FnOnce(&mut [f32])) {
+        let Some(parameter) = self.parameters.get_mut(name) else {
+            return;
+        };
+        let is_matrix = matches!(parameter.value, Value::Matrix(_));
+        let empty = Tensor::<1>::zeros([1], &self.device.clone().without_autodiff());
+        let value = std::mem::replace(&mut parameter.value, Value::Vector(empty));
+        let mut data = value.without_autodiff().into_data();
+        match data.as_mut_slice::<f32>() {
+            Ok(values) => change(values),
+            Err(error) => unreachable!("parameters are kept as 32-bit floats: {error:?}"),
         }
+        parameter.value = leaf(data, is_matrix, &self.device);
+    }
+
+    /// Rows of the table `name` by number; the gradient adds up where a row is read more than once.
+    ///
+    /// # Shapes
+    /// table [any, D], `rows` of length N → [N, D]
+    pub(super) fn rows(&self, name: &str, rows: &[u32]) -> Tensor<2> {
+        let gathers = self.device.is_autodiff() && self.parameters.get(name).is_some_and(|table| table.by_rows);
+        if !gathers {
+            return ops::take_rows(self.matrix(name), rows);
+        }
+        let own = sorted(rows.iter().copied());
+        let values = ops::take_rows(self.matrix(name).without_autodiff(), &own).into_data();
+        let leaf = Tensor::<2>::from_data(values, &self.device).require_grad();
+        let taken = ops::take_rows(leaf.clone(), &places(&own, rows));
+        self.read().push(ReadRows {
+            table: name.to_owned(),
+            rows: own,
+            leaf,
+        });
+        taken
+    }
+
+    fn read(&self) -> MutexGuard<'_, Vec<ReadRows>> {
+        // A list is in order even if a thread died holding it.
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Values of a parameter's shape, in the order in which memory holds the parameter's.
@@ -428,18 +599,23 @@ mod tests {
             gradients.keys().collect::<Vec<_>>(),
             ["a.weight", "scale", "word_embeddings.weight"]
         );
-        assert_eq!(gradients["word_embeddings.weight"], [0.0, 0.0, 0.5 * 9.0, 0.5 * 12.0]);
+        assert_eq!(
+            gradients["word_embeddings.weight"].values(),
+            [0.0, 0.0, 0.5 * 9.0, 0.5 * 12.0]
+        );
 
         let mut places = Vec::new();
         for _ in 0..2 {
-            weights.update(&gradients, |name, values, gradient| {
-                if name == "a.weight" {
-                    places.push(values.as_ptr());
-                }
-                for (value, gradient) in values.iter_mut().zip(gradient) {
-                    *value -= gradient;
-                }
-            });
+            for (name, gradient) in &gradients {
+                weights.change(name, |values| {
+                    if name == "a.weight" {
+                        places.push(values.as_ptr());
+                    }
+                    for (value, gradient) in values.iter_mut().zip(gradient.values()) {
+                        *value -= gradient;
+                    }
+                });
+            }
         }
         assert_eq!(places[0], places[1]);
         let changed = floats(weights.matrix("word_embeddings.weight").into_data());
@@ -448,5 +624,45 @@ mod tests {
             floats(Value::Vector(weights.vector("a.bias")).into_data()),
             [1.0, 2.0, 3.0]
         );
+    }
+
+    /// Reading a table's rows as parameters of their own gives the gradient that the whole table would get.
+    #[test]
+    fn rows_gather_the_gradient_of_the_table() {
+        let table = || {
+            host(
+                "word_embeddings.weight",
+                &[4, 2],
+                vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+            )
+        };
+        let gradient = |by_rows: bool, passes: &[&[u32]]| {
+            let mut weights = Weights::new([table()], &Device::flex().autodiff()).expect("valid tensors");
+            weights.set_padding_row("word_embeddings.weight", 3);
+            if by_rows {
+                weights.set_by_rows("word_embeddings.weight");
+            }
+            let losses = passes
+                .iter()
+                .map(|rows| weights.rows("word_embeddings.weight", rows).square().sum());
+            let loss = losses.reduce(|sum, loss| sum + loss).expect("a pass");
+            let mut gradients = weights.gradients(&mut loss.backward());
+            gradients.swap_remove("word_embeddings.weight").expect("a gradient")
+        };
+        let passes: [&[u32]; 2] = [&[2, 0, 2, 3], &[1, 2]];
+        let by_rows = gradient(true, &passes);
+        assert!(matches!(&by_rows, Gradient::Rows { rows, .. } if *rows == [0, 1, 2, 3]));
+        assert_eq!(Gradient::Dense(by_rows.into_dense(8)), gradient(false, &passes));
+        let one = gradient(true, &passes[1..]);
+        assert_eq!(
+            one,
+            Gradient::Rows {
+                rows: vec![1, 2],
+                values: vec![6.0, 8.0, 10.0, 12.0]
+            }
+        );
+        let mut sum = Gradient::Dense(vec![1.0; 8]);
+        sum.add(one);
+        assert_eq!(sum.values(), [1.0, 1.0, 7.0, 9.0, 11.0, 13.0, 1.0, 1.0]);
     }
 }

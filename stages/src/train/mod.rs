@@ -22,12 +22,13 @@ use nerpipe_engine::{
     Context, ErrorClass, Field, InputParts, Kind, Port, Progress, Resolved, Resources, SettingError, StageError,
     Weight, kind::parse_settings,
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use batches::{BatchRows, BatchTypes, Batches, Draw, Position, TypeOrder};
 pub use settings::{FIELDS, TrainSettings};
 
-use crate::batch::Collator;
+use crate::batch::{Batch, Collator, TypeInput};
 use crate::checkpoint;
 use crate::device::open_device;
 use crate::evaluate::{LossCounts, ScoreSettings, Tally, score_split};
@@ -47,7 +48,7 @@ impl Kind for Train {
     }
 
     fn version(&self) -> u32 {
-        3
+        4
     }
 
     fn about(&self) -> &'static str {
@@ -350,6 +351,7 @@ impl<'a> Training<'a> {
         self.log
             .flush()
             .map_err(|error| StageError::new(format!("failed to write the training log: {error}")))?;
+        self.settle();
         let point = Point::new(
             self.done,
             self.evaluated,
@@ -387,6 +389,7 @@ impl<'a> Training<'a> {
         let mut sum: Option<HostGradients> = None;
         let mut loss_sum = 0.0;
         let mut rows = Vec::new();
+        let mut work = Work::default();
         let mut pass = 0;
         for _ in 0..accumulated {
             let batch = self.batches.next_batch()?;
@@ -399,6 +402,8 @@ impl<'a> Training<'a> {
             self.losses.add(&collated);
             self.losses.add_cut_names(passes.cut_names);
             for inputs in &collated.batches {
+                work.add(inputs);
+                self.catch_up(inputs);
                 let dropout = Dropout::new(settings.seed, step, pass);
                 pass += 1;
                 let Some(loss) = self.recognizer.loss(inputs, Some(&dropout)) else {
@@ -413,12 +418,13 @@ impl<'a> Training<'a> {
         let mut gradients = sum.unwrap_or_default();
         if accumulated > 1 {
             for gradient in gradients.values_mut() {
-                gradient.iter_mut().for_each(|value| *value /= accumulated as f32);
+                let values = gradient.values_mut().iter_mut();
+                values.for_each(|value| *value /= accumulated as f32);
             }
         }
         let norm = gradients
             .values()
-            .map(|gradient| sum_of_squares(gradient))
+            .map(|gradient| sum_of_squares(gradient.values()))
             .sum::<f64>()
             .sqrt();
         if !loss_sum.is_finite() || !norm.is_finite() {
@@ -426,12 +432,12 @@ impl<'a> Training<'a> {
         }
         let rate = settings.schedule().factor(step);
         let scale = clip_scale(norm, Some(settings.max_grad_norm));
-        let optimizer = &mut self.optimizer;
-        self.recognizer
-            .weights_mut()
-            .update(&gradients, |name, values, gradient| {
-                optimizer.update(name, values, gradient, rate * settings.peak_rate(name), scale);
+        for (name, gradient) in &gradients {
+            let rate = rate * settings.peak_rate(name);
+            self.recognizer.weights_mut().change(name, |values| {
+                self.optimizer.update(name, values, gradient, rate, scale)
             });
+        }
         let sentences: Vec<usize> = rows.iter().flat_map(|batch| batch.sentences.iter().copied()).collect();
         let types: Vec<&str> = rows
             .iter()
@@ -452,8 +458,27 @@ impl<'a> Training<'a> {
             "gradient_norm": norm,
             "sentences": sentences,
             "types": types,
+            "work": work,
         }))?;
         Ok(done)
+    }
+
+    /// Lets the optimizer make up for updates of the rows that a batch reads.
+    fn catch_up(&mut self, batch: &Batch) {
+        for (table, rows) in self.recognizer.table_rows(batch) {
+            self.recognizer
+                .weights_mut()
+                .change(&table, |values| self.optimizer.catch_up(&table, values, &rows));
+        }
+    }
+
+    /// Lets the optimizer make up for all updates, so that every parameter can be read.
+    fn settle(&mut self) {
+        for table in self.optimizer.unsettled() {
+            self.recognizer
+                .weights_mut()
+                .change(&table, |values| self.optimizer.settle(&table, values));
+        }
     }
 
     /// What led to a loss that is no number.
@@ -483,6 +508,7 @@ impl<'a> Training<'a> {
 
     /// Evaluates on the validation split; whether the model is the best so far.
     fn evaluate(&mut self, step: u64, validation: &Split) -> Result<bool, StageError> {
+        self.settle();
         let threshold = self.recognizer.config().prediction_threshold;
         let mut tally = Tally::new(threshold.into(), validation.labels().len());
         let model = self.recognizer.for_inference();
@@ -531,6 +557,7 @@ impl<'a> Training<'a> {
             .flush()
             .map_err(|error| StageError::new(format!("failed to write the training log: {error}")))?;
         checkpoint::copy(&self.keeper.log_path(), &self.ctx.out("training_log.jsonl")?)?;
+        self.settle();
         let (tensors, best) = match self.best.take() {
             Some(best) => (best.tensors, Some((best.step, best.f1))),
             None => (self.recognizer.weights().to_host().collect(), None),
@@ -557,6 +584,34 @@ struct StepDone {
     sentences: u64,
 }
 
+/// What the models read and scored in a step, from which the least number of multiplications follows.
+#[derive(Debug, Default, Serialize)]
+struct Work {
+    /// Subwords of texts, prompts and types.
+    subwords: usize,
+    /// Pairs of subwords of one sequence.
+    pairs: usize,
+    /// Starts and ends.
+    positions: usize,
+    /// Spans.
+    spans: usize,
+}
+
+impl Work {
+    fn add(&mut self, batch: &Batch) {
+        let types = match &batch.type_input {
+            TypeInput::Apart(input) => Some(input),
+            TypeInput::Markers(_) => None,
+        };
+        for input in std::iter::once(&batch.text).chain(types) {
+            self.subwords += input.sequences.tokens();
+            self.pairs += input.sequences.iter().map(|tokens| tokens.len().pow(2)).sum::<usize>();
+        }
+        self.positions += batch.starts.rows.len() + batch.ends.rows.len();
+        self.spans += batch.spans.rows.len();
+    }
+}
+
 /// Adds gradients of a further pass, in place.
 fn add(sum: &mut Option<HostGradients>, more: HostGradients) {
     let Some(sum) = sum else {
@@ -565,10 +620,7 @@ fn add(sum: &mut Option<HostGradients>, more: HostGradients) {
     };
     for (name, gradient) in more {
         match sum.get_mut(&name) {
-            Some(total) => total
-                .iter_mut()
-                .zip(&gradient)
-                .for_each(|(total, value)| *total += value),
+            Some(total) => total.add(gradient),
             None => {
                 sum.insert(name, gradient);
             }

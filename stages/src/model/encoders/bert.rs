@@ -217,6 +217,7 @@ fn layer(config: &BertConfig, weights: &View<'_>, hidden: Tensor<2>, sequences: 
 /// # Shapes
 /// x [T, any], residual [T, H] → [T, H]
 fn sub_layer(config: &BertConfig, weights: &View<'_>, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-    let x = weights.drop_out(weights.at("dense").linear(x), config.hidden_dropout_prob);
-    weights.at("LayerNorm").layer_norm(x + residual, config.layer_norm_eps)
+    let x = weights.at("dense").linear(x);
+    let norm = weights.at("LayerNorm");
+    norm.add_norm(x, residual, config.hidden_dropout_prob, config.layer_norm_eps)
 }

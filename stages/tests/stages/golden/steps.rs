@@ -132,7 +132,8 @@ impl Setting<'_> {
                         absolute: (1e-6 * f64::from(largest)).max(floor),
                         relative: GRADIENTS,
                     };
-                    let got = as_checkpoint(&recognizer, &name, gradient);
+                    let gradient = gradient.clone().into_dense(tensor.data.len());
+                    let got = as_checkpoint(&recognizer, &name, &gradient);
                     findings.close(
                         "gradients",
                         &format!("gradient of {name}"),
@@ -143,7 +144,9 @@ impl Setting<'_> {
                 }
             }
             for (name, norm) in &step.grad_norms {
-                let got = gradients.get(name).map(|gradient| sum_of_squares(gradient).sqrt());
+                let got = gradients
+                    .get(name)
+                    .map(|gradient| sum_of_squares(gradient.values()).sqrt());
                 match (got, norm.as_f64()) {
                     (Some(got), Some(norm)) => {
                         let tolerance = Tolerance {
@@ -167,7 +170,7 @@ impl Setting<'_> {
             }
             let norm = gradients
                 .values()
-                .map(|gradient| sum_of_squares(gradient))
+                .map(|gradient| sum_of_squares(gradient.values()))
                 .sum::<f64>()
                 .sqrt();
             findings.number(

@@ -1,0 +1,30 @@
+//! [`vectorized`]: functions compiled a second time for wider registers.
+
+/// Defines functions that are compiled twice on x86-64: for any machine, and for machines with AVX2, chosen when called.
+///
+/// The numbers are the same in both: the compiler may neither reorder `f32` additions nor fuse them with multiplications.
+macro_rules! vectorized {
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {$(
+        $(#[$meta])*
+        $vis fn $name($($argument: $type),*) $(-> $result)? {
+            #[inline(always)]
+            fn any($($argument: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn wide($($argument: $type),*) $(-> $result)? {
+                    any($($argument),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    #[expect(unsafe_code, reason = "a function for AVX2 may only be called where there is AVX2")]
+                    // SAFETY: the machine was just asked for AVX2.
+                    return unsafe { wide($($argument),*) };
+                }
+            }
+            any($($argument),*)
+        }
+    )*};
+}
+
+pub(crate) use vectorized;
