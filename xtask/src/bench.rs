@@ -23,7 +23,7 @@ const ENCODER: [&str; 5] = [
 /// The dropout settings in a BERT's config.json.
 const DROPOUTS: [&str; 2] = ["hidden_dropout_prob", "attention_probs_dropout_prob"];
 /// The names of the four systems in compare_losses.yaml: architecture, loss.
-const SYSTEMS: [(&str, &str); 4] = [
+pub(crate) const SYSTEMS: [(&str, &str); 4] = [
     ("bi_encoder", "bce"),
     ("bi_encoder", "contrastive"),
     ("cross_encoder", "bce"),
@@ -110,14 +110,14 @@ fn without_dropout(from: &Path, to: &Path) -> Outcome {
     fs::write(&config, settings.to_string()).map_err(|error| format!("cannot write the encoder's config.json: {error}"))
 }
 
-fn set(command: &mut Command, variable: &str, value: &Path) {
+pub(crate) fn set(command: &mut Command, variable: &str, value: &Path) {
     command
         .arg("--set")
         .arg(format!("vars.{variable}={}", Value::from(value.to_string_lossy())));
 }
 
 /// The absolute path of something that exists.
-fn found(path: &Path) -> Outcome<PathBuf> {
+pub(crate) fn found(path: &Path) -> Outcome<PathBuf> {
     fs::canonicalize(path).map_err(|error| format!("cannot find `{}`: {error}", path.display()))
 }
 

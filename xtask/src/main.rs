@@ -8,7 +8,9 @@
 mod bench;
 mod bench_data;
 mod end_to_end;
+mod measure;
 mod shell;
+mod systems;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -115,6 +117,12 @@ enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Measure training and evaluation of the four systems, side by side with a PyTorch program
+    ///
+    /// CPU time of whole programs is measured, so other work beside it matters little; medians over rounds, in which the
+    /// programs take turns, are told. Beside each training step stands its floor: the matrix products that its subwords and
+    /// candidates need, at the rate of large products, and one pass of the optimizer.
+    Systems(systems::Systems),
 }
 
 /// How a command ends: nothing to say, or why it failed.
@@ -203,6 +211,10 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
                 json: json.as_deref(),
             };
             bench_data::run(&settings, shell)
+        }
+        Task::Bench(Bench::Systems(options)) => {
+            build(shell)?;
+            systems::run(&options, shell)
         }
         Task::GpuCheck => gpu_check(shell),
         Task::Sample => {

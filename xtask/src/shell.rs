@@ -138,7 +138,7 @@ fn read(child: &mut Child, see: &mut dyn FnMut(&str)) -> std::io::Result<()> {
 }
 
 /// A command as a person would type it, but for quotes; programs by their names only.
-fn shown(command: &Command) -> String {
+pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program())
         .file_name()
         .unwrap_or(command.get_program());
