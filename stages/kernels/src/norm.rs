@@ -174,7 +174,7 @@ vectorized! {
         (of_scale, of_shift)
     }
 
-    fn drop_copy(from: &[f32], to: &mut [f32], first: u64, h: usize, dropout: Dropout) -> () {
+    fn drop_copy(from: &[f32], to: &mut [f32], first: u64, h: usize, dropout: Dropout) {
         for (row, (from, to)) in from.chunks_exact(h).zip(to.chunks_exact_mut(h)).enumerate() {
             dropout.fill(first + (row * h) as u64, to);
             for (to, from) in to.iter_mut().zip(from) {
