@@ -49,7 +49,10 @@ impl Evaluation {
     pub fn manifest(&self, project: &Path) -> Result<String, StageError> {
         let held = Held::look(&project.join(&self.checkpoint), &self.checkpoint)?;
         let corpus = self.corpus(project)?;
-        let format = self.format.map_or_else(|| held.format(), Format::name);
+        let format = match self.format {
+            Some(format) => format.name(),
+            None => held.format(),
+        };
         let mut text = String::from("name: evaluate\nstages:\n");
         self.model(&held, &mut text)?;
         let mut stage = |name: &str, kind: &str, rest: &[String]| write_stage(&mut text, name, kind, rest);
