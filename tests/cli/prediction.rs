@@ -102,8 +102,8 @@ fn texts_are_answered_in_the_order_they_come() {
         let given = ["predict", "--model", MODEL, "--labels", "person,place"];
         project.nerpipe(&[&given, more].concat())
     };
-    // A threshold that everything passes: what is told must be right whatever the model has learned.
-    let outcome = predict(&["--threshold", "0.000001", "Ada met Bob.", "", "  ", "Köln"]).expect(0);
+    // A threshold that everything passes (logits begin at ±33): what is told must be right whatever the model has learned.
+    let outcome = predict(&["--threshold", "1e-15", "Ada met Bob.", "", "  ", "Köln"]).expect(0);
     let lines = outcome.events();
     let texts: Vec<&str> = lines.iter().filter_map(|line| line["text"].as_str()).collect();
     assert_eq!(texts, ["Ada met Bob.", "", "  ", "Köln"]);
@@ -133,7 +133,7 @@ fn texts_are_answered_in_the_order_they_come() {
         (lines.len(), &lines[2]["id"], &lines[2]["text"]),
         (3, &Value::from(9), &Value::from("Ada met"))
     );
-    let outcome = predict(&["--output", "text", "--threshold", "0.000001", "Ada"]).expect(0);
+    let outcome = predict(&["--output", "text", "--threshold", "1e-15", "Ada"]).expect(0);
     assert!(
         outcome.stdout.contains("](person)") || outcome.stdout.contains("](place)"),
         "{}",
@@ -161,7 +161,7 @@ fn long_texts_are_read_in_windows() {
         "--labels",
         "person",
         "--threshold",
-        "0.000001",
+        "1e-15",
         &text,
     ];
     let lines = project.nerpipe(&arguments).expect(0).events();
