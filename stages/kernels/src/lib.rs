@@ -12,11 +12,6 @@
 //! # Shapes
 //! Matrices are row by row, [R, C] with R rows; the functions take R from the slices' lengths.
 
-#![expect(
-    clippy::needless_range_loop,
-    reason = "loops by number over several slices at once are what compilers turn into vector instructions"
-)]
-
 mod attention;
 mod combine;
 mod compare;

@@ -189,15 +189,19 @@ impl Setting<'_> {
             findings.equal(&format!("{prefix}learning rates"), &same, &true);
 
             let scale = clip_scale(norm, Some(case.clip));
-            recognizer.weights_mut().update(&gradients, |name, values, gradient| {
-                let small = unsteady
-                    .entry(name.to_owned())
-                    .or_insert_with(|| vec![false; values.len()]);
-                for (small, &g) in small.iter_mut().zip(gradient) {
-                    *small |= (g * scale).abs() < UNSTEADY || f64::from(g.abs()) < floor;
-                }
-                optimizer.update(name, values, gradient, factor * self.base_rate(name), scale);
-            });
+            for (name, gradient) in &gradients {
+                let rate = factor * self.base_rate(name);
+                recognizer.weights_mut().change(name, |values| {
+                    let small = unsteady
+                        .entry(name.to_owned())
+                        .or_insert_with(|| vec![false; values.len()]);
+                    for (small, g) in small.iter_mut().zip(gradient.clone().into_dense(values.len())) {
+                        *small |= (g * scale).abs() < UNSTEADY || f64::from(g.abs()) < floor;
+                    }
+                    optimizer.update(name, values, gradient, rate, scale);
+                    optimizer.settle(name, values);
+                });
+            }
         }
         self.check_parameters(&folder, &recognizer, &unsteady, findings);
     }
