@@ -313,7 +313,7 @@ mod tests {
         for (line, reason) in [
             ("{", "not JSON"),
             ("{\"id\": 1}", "neither `text` nor `tokens`"),
-            (r#"{"text": "a b", "tokens": ["a", "c"]}"#, "`c`"),
+            (r#"{"text": "a b", "tokens": ["a", "c"]}"#, "the token \"c\""),
             (r#"{"tokens": [1]}"#, "no list of words"),
         ] {
             let Err(Error::Usage { message, .. }) = read(line, Lines::Jsonl) else {

@@ -24,6 +24,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+/// Makes the models use Burn's stock operations.
+const STOCK: &str = "NERPIPE_STOCK_OPERATIONS";
+
+/// Whether the models use Burn's stock operations.
+fn with_stock_operations() -> bool {
+    std::env::var_os(STOCK).is_some()
+}
+
 /// A folder of fixtures.
 struct Golden {
     folder: PathBuf,

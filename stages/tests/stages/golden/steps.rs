@@ -16,11 +16,16 @@ use super::{Findings, Tolerance};
 
 const LOGITS: Tolerance = Tolerance::absolute(2e-5);
 /// Logits after an update stand on parameters that may differ by [`PARAMETERS`].
-const LATER_LOGITS: Tolerance = Tolerance::absolute(5e-4);
+const LATER_LOGITS: f64 = 5e-4;
 const LOSS: Tolerance = Tolerance::relative(1e-5);
 const LATER_LOSS: Tolerance = Tolerance::relative(1e-4);
 const GRADIENTS: f64 = 1e-3;
 const PARAMETERS: f64 = 5e-6;
+/// How much further apart the two above may be with fused operations, which add up in another order than the reference and the
+/// stock operations do. An activation that lies within rounding of 0 may then fall on the other side of its ReLU after the
+/// first update, and gives its whole unit another gradient: `cross_focal_text` uses 7.9 in two units. What comes before the
+/// first update is held as strictly as with stock operations, and those are held strictly throughout.
+const OF_FUSED: f64 = 10.0;
 /// Gradients below this, or below the reference's rounding error, may turn Adam's first steps either way: its update is
 /// g / √g².
 const UNSTEADY: f32 = 1e-6;
@@ -29,6 +34,11 @@ const REMOVED: Tolerance = Tolerance {
     absolute: 1e-6,
     relative: 1e-3,
 };
+
+/// See [`OF_FUSED`].
+fn after_updates() -> f64 {
+    if super::with_stock_operations() { 1.0 } else { OF_FUSED }
+}
 
 impl Setting<'_> {
     pub(super) fn train(&self, name: &str, split: &Split, findings: &mut Findings) {
@@ -61,7 +71,7 @@ impl Setting<'_> {
             let (logits_tolerance, loss_tolerance) = if first {
                 (LOGITS, LOSS)
             } else {
-                (LATER_LOGITS, LATER_LOSS)
+                (Tolerance::absolute(LATER_LOGITS * after_updates()), LATER_LOSS)
             };
 
             let collated = self.collate(&dense, split, &step.sample_indices, &step.types);
@@ -243,7 +253,7 @@ impl Setting<'_> {
                     &what,
                     &tensor.data,
                     &goal,
-                    Tolerance::absolute(PARAMETERS),
+                    Tolerance::absolute(PARAMETERS * after_updates()),
                 );
             }
         }
@@ -262,7 +272,7 @@ impl Setting<'_> {
                 .get(&tensor.name)
                 .map_or(0, |small| small.iter().filter(|&&small| small).count());
             let tolerance = Tolerance {
-                absolute: PARAMETERS + 3.0 * self.base_rate(&tensor.name) * (loose as f64).sqrt(),
+                absolute: PARAMETERS * after_updates() + 3.0 * self.base_rate(&tensor.name) * (loose as f64).sqrt(),
                 relative: 1e-5,
             };
             findings.number("parameter norms", &what, got, norm, tolerance);
