@@ -1,6 +1,6 @@
 //! `nerpipe evaluate`: the reference's evaluation, by its own options: one checkpoint, one corpus, one threshold.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
@@ -85,7 +85,7 @@ pub(crate) fn evaluate(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit,
     let project = PathBuf::from(".");
     let target = match &args.output {
         Some(file) => file.clone(),
-        None => format!("evals/eval_{}.json", stamp(SystemTime::now())),
+        None => free_target(&project, &stamp(SystemTime::now())),
     };
     let evaluation = Evaluation {
         checkpoint: names::directory(&args.checkpoint, &project)?,
@@ -108,6 +108,15 @@ pub(crate) fn evaluate(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit,
         terminal.err(&format!("results in {target}"));
     }
     Ok(exit)
+}
+
+/// `evals/eval_STAMP.json`, or with a number behind it, if there was an evaluation in the same second.
+fn free_target(project: &Path, stamp: &str) -> String {
+    let numbered = (2..).map(|number| format!("evals/eval_{stamp}_{number}.json"));
+    std::iter::once(format!("evals/eval_{stamp}.json"))
+        .chain(numbered)
+        .find(|target| !project.join(target).exists())
+        .unwrap_or_default()
 }
 
 /// A threshold: a number between 0 and 1, or a word.
@@ -156,6 +165,16 @@ mod tests {
             (4_107_542_400, "21000301_000000"),
         ] {
             assert_eq!(stamp(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn results_of_one_second_do_not_replace_each_other() {
+        let project = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(project.path().join("evals")).expect("created");
+        for name in ["evals/eval_1.json", "evals/eval_1_2.json", "evals/eval_1_3.json"] {
+            assert_eq!(free_target(project.path(), "1"), name);
+            std::fs::write(project.path().join(name), "").expect("written");
         }
     }
 
