@@ -195,7 +195,8 @@ impl Children {
         for child in self.lock().iter_mut() {
             match child.ends {
                 Some(ends) if now >= ends + GRACE => process::signal_group(child.pid, Signal::Kill),
-                Some(ends) if now >= ends => {
+                // Once: a child that is told twice ends at once, and saves nothing.
+                Some(ends) if now >= ends && !child.told => {
                     child.told = true;
                     process::terminate(child.pid);
                 }

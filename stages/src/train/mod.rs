@@ -372,8 +372,10 @@ impl<'a> Training<'a> {
     /// Saves the state of a training that ends because it was told to.
     fn save_if_stopped(&mut self, error: &StageError) -> Result<(), StageError> {
         let stopped = matches!(error.class, ErrorClass::Cancelled | ErrorClass::TimedOut);
-        if stopped && !self.keeper.has(self.done) {
-            self.save()?;
+        if stopped {
+            if !self.keeper.has(self.done) {
+                self.save()?;
+            }
             self.ctx.log(&format!(
                 "stopped after step {}; the next run goes on from there",
                 self.done
