@@ -97,13 +97,14 @@ fn write(folder: &Path, name: &str, text: &str) -> Outcome {
 /// A chain of `cp`, run the first time and once more.
 fn chain(task: &Task<'_>, program: &Path, all: &mut Vec<Measured>) -> Outcome {
     let count = task.chain;
-    let first = "s0: {kind: command, with: {run: 'cp start \"$OUT/x\"', files: [start]}}";
+    // The copies bear numbers: equal commands on equal bytes would run once.
+    let first = "s0: {kind: command, with: {run: 'cp start \"$OUT/x0\"', files: [start]}}";
     let mut manifest = format!("name: chain\nstages:\n  {first}\n");
     for number in 1..count {
         let before = number - 1;
         let _ = writeln!(
             manifest,
-            "  s{number}: {{kind: command, inputs: {{before: s{before}}}, with: {{run: 'cp \"$BEFORE/x\" \"$OUT/x\"'}}}}"
+            "  s{number}: {{kind: command, inputs: {{before: s{before}}}, with: {{run: 'cp \"$BEFORE/x{before}\" \"$OUT/x{number}\"'}}}}"
         );
     }
     let fresh = || -> Outcome<tempfile::TempDir> {
