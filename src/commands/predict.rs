@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use clap::{Args, ValueEnum};
-use nerpipe_engine::{Input, StageError};
+use nerpipe_engine::Input;
 use nerpipe_stages::checkpoint;
 use nerpipe_stages::device::DeviceChoice;
 use nerpipe_stages::predict::{Document, Predictor, Query};
@@ -127,7 +127,7 @@ pub(crate) fn predict(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, E
             }
         }
         let documents: Vec<Document> = batch.iter().map(|incoming| incoming.document.clone()).collect();
-        let found = predictor.predict(&documents).map_err(failed)?;
+        let found = predictor.predict(&documents).map_err(Error::from)?;
         for (incoming, entities) in batch.iter().zip(&found) {
             let text = &incoming.document.text;
             terminal.out(&match shown {
@@ -142,19 +142,12 @@ pub(crate) fn predict(args: &PredictArgs, terminal: &Terminal) -> Result<Exit, E
     Ok(Exit::Done)
 }
 
-fn failed(error: StageError) -> Error {
-    Error::Environment {
-        message: error.message,
-        help: error.help,
-    }
-}
-
 /// The model's files. One of ours is read where it is; another is brought into our form, which the cache keeps. None if that failed,
 /// which was told then.
 fn open(args: &PredictArgs, terminal: &Terminal) -> Result<Option<Input>, Error> {
     let project = PathBuf::from(".");
     let directory = names::directory(&args.model, &project)?;
-    if let Some(model) = checkpoint::open_directory(Path::new(&directory)).map_err(failed)? {
+    if let Some(model) = checkpoint::open_directory(Path::new(&directory)).map_err(Error::from)? {
         return Ok(Some(model));
     }
     let reading = Evaluation {

@@ -204,18 +204,15 @@ pub(super) fn perform(
 }
 
 fn execute(session: &Session, options: &RunOptions, watcher: &mut Watcher<'_>) -> Result<Summary, Error> {
-    nerpipe_engine::run(
+    let ended = nerpipe_engine::run(
         &session.graph,
         &session.registry,
         &session.cache,
         &session.project,
         options,
         &mut |event| watcher.see(&event),
-    )
-    .map_err(|error| Error::Environment {
-        message: error.message,
-        help: error.help,
-    })
+    )?;
+    Ok(ended)
 }
 
 fn exit(ended: &Summary, options: &RunOptions) -> Exit {

@@ -4,7 +4,7 @@
 //! The gain is in memory traffic: no masks, no sums of broadcast gradients, no copies between layouts, results written over
 //! arguments that nobody else holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -20,12 +20,11 @@ use super::Attention;
 use crate::model::dropout::Dropout;
 
 /// Set to anything, it makes the program use [`super::stock`] everywhere: for developers who suspect an operation here.
-const SWITCH: &str = "NERPIPE_STOCK_OPERATIONS";
+static STOCK: LazyLock<bool> = LazyLock::new(|| std::env::var_os("NERPIPE_STOCK_OPERATIONS").is_some());
 
 /// Whether tensors on `device` are served here.
 pub(super) fn serves(device: &Device) -> bool {
-    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
-        && std::env::var_os(SWITCH).is_none()
+    !*STOCK && matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// Whether this kind of attention is served here.
