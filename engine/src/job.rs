@@ -27,6 +27,7 @@ use crate::files::{self, Durability, FileError};
 use crate::kind::{Collected, ErrorClass, Registry, StageError};
 use crate::process::{self, Signal};
 use crate::resources::in_words;
+use crate::threads::{among_threads, limit_threads};
 
 /// Everything one execution of an instance depends on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,7 +137,10 @@ pub fn exec(file: &Path, registry: &Registry) -> i32 {
         let cache = Cache::open(&job.cache)?;
         Ok((job, cache))
     };
-    let outcome: Outcome = read().and_then(|(job, cache)| execute(job, registry, &cache, to_stdout(), cancel, true));
+    let outcome: Outcome = read().and_then(|(job, cache)| {
+        limit_threads(job.threads);
+        among_threads(|| execute(job, registry, &cache, to_stdout(), cancel, true))
+    });
     let failed = outcome.is_err();
     let place = file.with_file_name(OUTCOME);
     let written = serde_json::to_vec(&outcome)

@@ -86,6 +86,7 @@ mod suggest;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 pub use artifact::{Artifact, ArtifactFile, EVERY_PART, Input, Part, PartFile};
 pub use axes::MAX_CELLS;
@@ -108,3 +109,4 @@ pub use plan::{Expected, Explained, Plan, Planned, PlannedStage, Shown, Status, 
 pub use resources::Resources;
 pub use run::account::{Account, RunState};
 pub use run::{InstanceSummary, Outcome, RunOptions, Summary, run};
+pub use threads::limit_threads;

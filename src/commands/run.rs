@@ -120,6 +120,7 @@ const MOST_JOBS: usize = 4;
 /// How a run uses the machine. From here on Ctrl-C stops it.
 pub(super) fn options(jobs: Option<usize>, threads: Option<usize>, device: DeviceChoice) -> Result<RunOptions, Error> {
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
+    nerpipe_engine::limit_threads(threads);
     Ok(RunOptions {
         jobs: jobs.unwrap_or(threads.min(MOST_JOBS)),
         threads,

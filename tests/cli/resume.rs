@@ -85,6 +85,18 @@ fn log(project: &Project) -> String {
 }
 
 #[test]
+fn a_training_has_the_threads_it_is_given_and_ends_with_the_same_bytes() {
+    let trained = ["1", "3"].map(|threads| {
+        let project = project(12);
+        project.nerpipe(&["run", "long.yaml", "--threads", threads]).expect(0);
+        let told = format!("with {threads} threads");
+        assert!(log(&project).contains(&told), "{}", log(&project));
+        bytes(&project)
+    });
+    assert!(trained[0] == trained[1], "the bytes differ");
+}
+
+#[test]
 fn a_run_that_is_killed_ends_with_the_same_bytes() {
     let (whole, killed) = (project(60), project(60));
     whole.nerpipe(&["run", "long.yaml"]).expect(0);

@@ -292,6 +292,9 @@ impl<'a> Training<'a> {
         )]
         let begun = Instant::now();
         let mut sentences = 0;
+        let threads = rayon::current_num_threads();
+        self.ctx
+            .log(&format!("trains on {} with {threads} threads", self.ctx.device()));
         loop {
             if self.should_stop_early()? || self.done >= settings.max_steps {
                 break;
