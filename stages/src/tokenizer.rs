@@ -9,11 +9,15 @@
 //!
 //! Users' text is never searched for special tokens, so a literal `[SEP]` or `<s>` in it stays plain text.
 
+mod alphabet;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use alphabet::{Alphabet, Shape};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::tokenizer::Model;
 use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, Tokenizer};
 
 /// The ids of the tokens that a model's input is put together with.
@@ -95,8 +99,9 @@ pub struct TextTokenizer {
     reserved: Vec<u32>,
     /// Whether a word by itself needs a blank before it.
     blank_before_words: bool,
-    /// Whether blanks part a text into pieces that are encoded as if each stood by itself.
-    parted: bool,
+    /// What becomes of single characters, if the tokenizer looks at nothing else; then blanks part a text into pieces that are
+    /// encoded as if each stood by itself.
+    alphabet: Option<Alphabet>,
     /// Words that were encoded before. A corpus repeats its words, and encoding one costs far more than looking it up.
     known: RwLock<HashMap<String, Arc<Encoded>>>,
 }
@@ -161,7 +166,7 @@ impl TextTokenizer {
         let special = SpecialIds { cls, sep, pad, unk };
         let blank_before_words = tokenizer.get_pre_tokenizer().is_some_and(wants_blank);
         Ok(Self {
-            parted: is_parted(&tokenizer),
+            alphabet: is_parted(&tokenizer).then(Alphabet::default),
             tokenizer,
             special,
             reserved,
@@ -262,6 +267,9 @@ impl TextTokenizer {
 
     /// One word; offsets count from its start.
     fn word(&self, word: &str) -> Result<Encoded, TokenizerError> {
+        if let Some(spelled) = self.alphabet.as_ref().and_then(|alphabet| self.spell(alphabet, word)) {
+            return spelled;
+        }
         if !self.blank_before_words || word.starts_with(char::is_whitespace) {
             return self.encode(word);
         }
@@ -272,12 +280,56 @@ impl TextTokenizer {
         Ok(encoded)
     }
 
+    /// A word of characters that each become one other, cut by the model alone; none if there are others in it.
+    fn spell(&self, alphabet: &Alphabet, word: &str) -> Option<Result<Encoded, TokenizerError>> {
+        let mut shapes = Vec::with_capacity(word.len());
+        for c in word.chars() {
+            shapes.push(alphabet.shape(&self.tokenizer, c)?);
+        }
+        let mut encoded = Encoded::default();
+        let mut part = String::with_capacity(word.len());
+        let (mut first, mut number) = (0, 0);
+        while first < shapes.len() {
+            part.clear();
+            let mut next = first;
+            while let Some(Shape::Letter(c)) = shapes.get(next) {
+                part.push(*c);
+                next += 1;
+            }
+            if let (true, Some(Shape::Alone(c))) = (part.is_empty(), shapes.get(next)) {
+                part.push(*c);
+                next += 1;
+            }
+            if let Err(error) = self.cut(&part, number, first as u32, &mut encoded) {
+                return Some(Err(error));
+            }
+            (first, number) = (next, number + 1);
+        }
+        Some(Ok(encoded))
+    }
+
+    /// Adds the model's subwords of a normalized word, which is word `number` and begins at code point `first`.
+    fn cut(&self, word: &str, number: u32, first: u32, encoded: &mut Encoded) -> Result<(), TokenizerError> {
+        let model = self.tokenizer.get_model();
+        let tokens = model.tokenize(word).map_err(|error| TokenizerError::Encode {
+            reason: error.to_string(),
+        })?;
+        let place = |bytes: usize| first + word[..bytes].chars().count() as u32;
+        for token in tokens {
+            encoded.ids.push(self.plain(token.id));
+            encoded.words.push(number);
+            encoded.starts.push(place(token.offsets.0));
+            encoded.ends.push(place(token.offsets.1));
+        }
+        Ok(())
+    }
+
     /// The text view: the text as one string; offsets are positions in it and never begin with white space.
     ///
     /// # Errors
     /// If the tokenizer refuses the text.
     pub fn text(&self, text: &str) -> Result<Encoded, TokenizerError> {
-        if self.parted {
+        if self.alphabet.is_some() {
             return self.pieces(text);
         }
         let mut encoded = self.encode(text)?;
@@ -414,7 +466,7 @@ mod tests {
     #[test]
     fn pieces_are_the_whole() {
         let tokenizer = tokenizer();
-        assert!(tokenizer.parted);
+        assert!(tokenizer.alphabet.is_some());
         let parts = [
             " ",
             "\t",
@@ -450,6 +502,12 @@ mod tests {
             "a.b",
             "köln",
             "Köln",
+            "Newer.York,",
+            "\u{1e9b}\u{323}",
+            "Ａ",
+            "٣",
+            "नमस्ते",
+            "Ǆ",
         ];
         let rng = crate::rng::Rng::new(7, "pieces");
         let mut compared = 0;
