@@ -384,14 +384,19 @@ fn optimizer_time() -> f64 {
     fastest(|| kernels::adamw(&mut p, &g, &mut m, &mut v, &step)) / LENGTH as f64
 }
 
-/// The fastest of many runs: what the machine can do when nothing else runs.
-fn fastest(mut once: impl FnMut()) -> f64 {
-    let time = |_| {
+/// The fastest of many runs by one thread: what the machine can do when nothing else runs.
+fn fastest(mut once: impl FnMut() + Send) -> f64 {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let mut time = |_| {
         let begun = Instant::now();
         once();
         begun.elapsed().as_secs_f64()
     };
-    (0..40).map(time).fold(f64::INFINITY, f64::min)
+    let times = 0..40;
+    match pool {
+        Ok(pool) => pool.install(|| times.map(&mut time).fold(f64::INFINITY, f64::min)),
+        Err(_) => f64::NAN,
+    }
 }
 
 fn read_json(path: &Path) -> Outcome<Value> {
