@@ -262,7 +262,7 @@ fn look(folder: &Path) -> Option<(f64, u64)> {
 }
 
 /// The last line that a program prints, as JSON.
-fn last_json(command: &mut Command) -> Outcome<Value> {
+pub(crate) fn last_json(command: &mut Command) -> Outcome<Value> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
@@ -272,7 +272,7 @@ fn last_json(command: &mut Command) -> Outcome<Value> {
     serde_json::from_str(line).map_err(|error| format!("{:?} did not print JSON: {error}", command.get_program()))
 }
 
-fn number_of(value: &Value, key: &str) -> Outcome<f64> {
+pub(crate) fn number_of(value: &Value, key: &str) -> Outcome<f64> {
     value[key]
         .as_f64()
         .ok_or_else(|| format!("there is no `{key}` in {value}"))

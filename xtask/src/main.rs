@@ -214,6 +214,7 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
         }
         Task::Bench(Bench::Systems(options)) => {
             build(shell)?;
+            shell.run(&mut cargo(&["build", "--release", "--workspace", "--example", "rates"]))?;
             systems::run(&options, shell)
         }
         Task::GpuCheck => gpu_check(shell),

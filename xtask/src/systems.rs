@@ -8,14 +8,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use clap::Args;
-use nerpipe_kernels as kernels;
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::bench::{SYSTEMS, found, set};
+use crate::bench_data::{last_json, number_of};
 use crate::measure::{Usage, median, usage};
 use crate::shell::{Shell, nerpipe, root, target};
 
@@ -47,12 +46,22 @@ pub(crate) struct Systems {
     /// Sentences that are evaluated; 0 to measure training alone
     #[arg(long, default_value_t = 500)]
     sentences: usize,
+    /// Has so many entity types in the sentences that are evaluated: every word is an entity of the next type. The bi-encoders
+    /// alone are measured then
+    #[arg(long, value_name = "N")]
+    types: Option<usize>,
     /// Threads of either program
     #[arg(long, default_value_t = 1)]
     threads: u64,
     /// Where to write all figures
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+impl Systems {
+    fn measures(&self, (architecture, _): (&str, &str)) -> bool {
+        self.types.is_none() || architecture == "bi_encoder"
+    }
 }
 
 /// One system's measurements, one a round.
@@ -62,6 +71,7 @@ struct Measured {
     walls: Vec<f64>,
     peaks: Vec<f64>,
     floors: Vec<f64>,
+    products: Vec<f64>,
     evaluations: Vec<f64>,
     peers: [PeerMeasured; 3],
 }
@@ -91,7 +101,9 @@ pub(crate) fn run(options: &Systems, shell: &mut Shell) -> Outcome {
     let mut measured: [Measured; 4] = Default::default();
     for round in 1..=options.rounds {
         for (system, measured) in SYSTEMS.iter().zip(&mut measured) {
-            bench.round(*system, round, measured)?;
+            if options.measures(*system) {
+                bench.round(*system, round, measured)?;
+            }
         }
     }
     let report = bench.report(&measured);
@@ -127,8 +139,11 @@ impl<'a> Bench<'a> {
             fs::read_to_string(folder.join("test.jsonl")).map_err(|error| format!("cannot read wnut17: {error}"))?;
         for (name, sentences) in [("few.jsonl", FEW), ("many.jsonl", FEW + options.sentences)] {
             let lines: Vec<&str> = test.lines().take(sentences).collect();
-            fs::write(project.join(name), lines.join("\n") + "\n")
-                .map_err(|error| format!("cannot write {name}: {error}"))?;
+            let mut text = lines.join("\n") + "\n";
+            if let (Some(types), "many.jsonl") = (options.types, name) {
+                text = with_types(&text, types)?;
+            }
+            fs::write(project.join(name), text).map_err(|error| format!("cannot write {name}: {error}"))?;
         }
         let encoder = found(&options.encoder)?;
         let bench = Self {
@@ -159,7 +174,9 @@ impl<'a> Bench<'a> {
         measured.steps.push(of_step(|usage| usage.cpu));
         measured.walls.push(of_step(|usage| usage.wall));
         measured.peaks.push(long.peak as f64);
-        measured.floors.push(self.floor(system)?);
+        let rates = Rates::measure()?;
+        measured.floors.push(self.floor(system, &rates)?);
+        measured.products.push(rates.products);
         if self.options.sentences > 0 {
             let few = usage(&mut self.ours("bench_evaluate.yaml", system, WARM, round, "few.jsonl")?)?;
             let many = usage(&mut self.ours("bench_evaluate.yaml", system, WARM, round, "many.jsonl")?)?;
@@ -238,7 +255,7 @@ impl<'a> Bench<'a> {
 
     /// The least CPU time of a step: the matrix products of the subwords and candidates that the last training had, three
     /// times (once forward, twice backward), at the rate of large products, and one pass of the optimizer.
-    fn floor(&self, system: (&str, &str)) -> Outcome<f64> {
+    fn floor(&self, system: (&str, &str), rates: &Rates) -> Outcome<f64> {
         let text = fs::read_to_string(self.project.join("log.jsonl"))
             .map_err(|error| format!("cannot read the log: {error}"))?;
         let works: Vec<f64> = text
@@ -252,13 +269,16 @@ impl<'a> Bench<'a> {
         }
         let work = works.iter().sum::<f64>() / works.len() as f64;
         let encoders = if system.0 == "bi_encoder" { 2.0 } else { 1.0 };
-        Ok(3.0 * 2.0 * work / product_rate() + encoders * self.sizes.parameters * optimizer_time())
+        Ok(3.0 * 2.0 * work / rates.products + encoders * self.sizes.parameters * rates.optimizer)
     }
 
     fn report(&self, measured: &[Measured; 4]) -> Value {
         let options = self.options;
         let all = |values: &[f64]| json!({"median": median(values.iter().copied()), "rounds": values});
-        let systems = SYSTEMS.iter().zip(measured);
+        let systems = SYSTEMS
+            .iter()
+            .zip(measured)
+            .filter(|(system, _)| options.measures(**system));
         let train: Vec<Value> = systems
             .clone()
             .map(|((architecture, loss), measured)| {
@@ -300,7 +320,8 @@ impl<'a> Bench<'a> {
             "steps": options.steps,
             "rounds": options.rounds,
             "sentences": options.sentences,
-            "gemm_flop_per_s": product_rate(),
+            "types": options.types,
+            "gemm_flop_per_s": all(&measured.iter().flat_map(|measured| measured.products.clone()).collect::<Vec<_>>()),
             "train": train,
             "evaluate": evaluate,
         })
@@ -354,48 +375,47 @@ impl Sizes {
     }
 }
 
-/// Floating-point operations per second of CPU in products of the shapes that an encoder has, by one thread.
-fn product_rate() -> f64 {
-    let (m, k, n) = (384, 384, 1536);
-    let (a, b) = (vec![0.5; m * k], vec![0.5; k * n]);
-    let once = || {
-        std::hint::black_box(kernels::product(
-            kernels::Matrix::new(&a, m, k),
-            kernels::Matrix::new(&b, k, n),
+/// The records, every word of which is an entity of the next of `types` types.
+fn with_types(text: &str, types: usize) -> Outcome<String> {
+    let mut number = 0;
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut record: Value =
+            serde_json::from_str(line).map_err(|error| format!("wnut17 has a line that is no record: {error}"))?;
+        let words = record["tokens"].as_array().map_or(0, Vec::len);
+        let spans = (0..words).map(|word| {
+            number += 1;
+            json!({"start": word, "end": word + 1, "label": format!("entity type {}", number % types)})
+        });
+        record["token_spans"] = spans.collect();
+        if let Some(fields) = record.as_object_mut() {
+            fields.remove("char_spans");
+        }
+        let _ = writeln!(out, "{record}");
+    }
+    if number < types {
+        return Err(format!(
+            "the sentences have {number} words, too few for {types} types: raise --sentences"
         ));
-    };
-    2.0 * (m * k * n) as f64 / fastest(once)
+    }
+    Ok(out)
 }
 
-/// Seconds that the optimizer needs for one parameter, by one thread.
-fn optimizer_time() -> f64 {
-    const LENGTH: usize = 1 << 22;
-    let [mut p, g, mut m, mut v] = [(); 4].map(|()| vec![0.5f32; LENGTH]);
-    let step = kernels::AdamWStep {
-        scale: 1.0,
-        keep: 1.0,
-        mean_share: 0.1,
-        square_keep: 0.999,
-        square_share: 0.001,
-        step_size: 1e-4,
-        root_correction: 0.5,
-        epsilon: 1e-8,
-    };
-    fastest(|| kernels::adamw(&mut p, &g, &mut m, &mut v, &step)) / LENGTH as f64
+/// What one thread can do at the moment.
+struct Rates {
+    /// Operations per second in large matrix products.
+    products: f64,
+    /// Seconds of the optimizer for one parameter.
+    optimizer: f64,
 }
 
-/// The fastest of many runs by one thread: what the machine can do when nothing else runs.
-fn fastest(mut once: impl FnMut() + Send) -> f64 {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    let mut time = |_| {
-        let begun = Instant::now();
-        once();
-        begun.elapsed().as_secs_f64()
-    };
-    let times = 0..40;
-    match pool {
-        Ok(pool) => pool.install(|| times.map(&mut time).fold(f64::INFINITY, f64::min)),
-        Err(_) => f64::NAN,
+impl Rates {
+    fn measure() -> Outcome<Self> {
+        let measured = last_json(&mut Command::new(target()?.join("release/examples/rates")))?;
+        Ok(Self {
+            products: number_of(&measured, "gemm_flop_per_s")?,
+            optimizer: number_of(&measured, "optimizer_s_per_parameter")?,
+        })
     }
 }
 
@@ -408,22 +428,22 @@ fn read_json(path: &Path) -> Outcome<Value> {
 fn markdown(report: &Value) -> String {
     let mut text = format!(
         "Products: {:.0} GFLOP/s. {} thread(s), {} steps, {} rounds.\n\n",
-        report["gemm_flop_per_s"].as_f64().unwrap_or(f64::NAN) / 1e9,
+        report["gemm_flop_per_s"]["median"].as_f64().unwrap_or(f64::NAN) / 1e9,
         report["threads"],
         report["steps"],
         report["rounds"]
     );
     let _ = writeln!(
         text,
-        "| train step, CPU s | nerpipe | floor | peer | optimized | encoder alone | ÷ floor | ÷ peer | ÷ optimized | peak MB | optimized's |\n|{}",
-        "---|".repeat(11)
+        "| train step, CPU s | nerpipe | floor | peer | optimized | encoder alone | ÷ floor | ÷ peer | ÷ optimized | peak MB | peer's | optimized's |\n|{}",
+        "---|".repeat(12)
     );
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     for row in report["train"].as_array().into_iter().flatten() {
         let seconds = |value: &Value| format!("{:.3}", number(&value["median"]));
         let _ = writeln!(
             text,
-            "| {} {} | {} | {} | {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |",
+            "| {} {} | {} | {} | {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
             row["architecture"].as_str().unwrap_or_default(),
             row["loss"].as_str().unwrap_or_default(),
             seconds(&row["cpu_s"]),
@@ -435,6 +455,7 @@ fn markdown(report: &Value) -> String {
             number(&row["ratio_peer"]),
             number(&row["ratio_optimized"]),
             number(&row["peak_bytes"]["median"]) / 1e6,
+            number(&row["peer"]["peak_bytes"]["median"]) / 1e6,
             number(&row["optimized"]["peak_bytes"]["median"]) / 1e6,
         );
     }
