@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -95,7 +96,7 @@ pub struct Document {
     /// Port → what is read there.
     pub inputs: BTreeMap<String, InputDigests>,
     /// Input setting → file name below the fixed part → digest.
-    pub files: BTreeMap<String, BTreeMap<String, Digest>>,
+    pub files: BTreeMap<String, Arc<BTreeMap<String, Digest>>>,
     /// Declared variable of the environment → keyed hash of its value; none if it is not set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Option<Digest>>,
@@ -282,7 +283,7 @@ mod tests {
             .into(),
             files: [(
                 "vocabulary".to_owned(),
-                [("vocab.txt".to_owned(), Digest::of(b"[PAD]"))].into(),
+                Arc::new([("vocab.txt".to_owned(), Digest::of(b"[PAD]"))].into()),
             )]
             .into(),
             environment: BTreeMap::new(),
@@ -316,7 +317,7 @@ mod tests {
         let mut new = document();
         new.settings.insert("seed".to_owned(), json!(43));
         new.settings.insert("clip".to_owned(), json!({"norm": 1.0}));
-        new.files.get_mut("vocabulary").unwrap().clear();
+        new.files.insert("vocabulary".to_owned(), Arc::default());
         let lines: Vec<String> = old.difference(&new).iter().map(ToString::to_string).collect();
         let vocabulary = &Digest::of(b"[PAD]").to_string()[..8];
         assert_eq!(

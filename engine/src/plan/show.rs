@@ -52,7 +52,7 @@ pub fn show(
     project: &Path,
     numbers: &[usize],
 ) -> Result<Vec<Shown>, StageError> {
-    let mut survey = Survey::new(graph, registry, cache, project, Some(numbers));
+    let mut survey = Survey::new(graph, registry, cache, project, Some(numbers), numbers);
     let publisher = Publisher::open(cache, project, false)?;
     let causes = survey.causes();
     let shown = numbers.iter().map(|&number| {

@@ -262,7 +262,7 @@ impl Workshop<'_> {
         let mut inputs = BTreeMap::new();
         let mut open = |from: usize, parts: &[String]| {
             let opened = match upstream.get(&from) {
-                Some(made) => self.cache.open_artifact(&made.artifact, Some(parts)),
+                Some(made) => self.cache.open_artifact(made.artifact(), Some(parts)),
                 None => Err(BytesGone::default()),
             };
             opened.map_err(|bytes| gone.push((from, bytes))).ok()
