@@ -219,7 +219,12 @@ impl Cache {
 
     pub(super) fn place(&self, store: &str, fingerprint: &Fingerprint) -> PathBuf {
         let text = fingerprint.to_string();
-        self.folder(store).join(&text[..2]).join(format!("{}.json", &text[2..]))
+        let mut place = self.folder(store);
+        place.reserve(text.len() + "//.json".len());
+        place.push(&text[..2]);
+        place.push(&text[2..]);
+        place.as_mut_os_string().push(".json");
+        place
     }
 
     fn history(&self, manifest: &str, stage: &str) -> PathBuf {
