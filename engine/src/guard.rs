@@ -52,6 +52,11 @@ pub(crate) struct Guarded {
     group: u32,
 }
 
+/// Starts the guard if it does not stand yet; to be called before a command begins, so that it is told of it at once.
+pub(crate) fn stand() {
+    drop(guard());
+}
+
 impl Guarded {
     /// To be dropped before the group's leader is reaped: from then on its number may be another's.
     pub(crate) fn group(group: u32) -> Self {

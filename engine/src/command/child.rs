@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::files::{self, FileError};
-use crate::guard::Guarded;
+use crate::guard::{self, Guarded};
 use crate::kind::{ErrorClass, StageError};
 use crate::process::{self, End, Signal};
 
@@ -35,6 +35,7 @@ pub(super) fn run(mut command: Command, ctx: &Context) -> Result<(), StageError>
     // Ctrl-C reaches this process alone, and what the command starts can be told together with it.
     command.process_group(0);
     let program = command.get_program().to_string_lossy().into_owned();
+    guard::stand();
     let child = command.spawn().map_err(|error| {
         let error = StageError::new(format!("cannot start `{program}`: {error}"));
         error.help("a program is looked for in `PATH`; one of the project's must be among `files`")

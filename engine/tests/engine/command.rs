@@ -311,7 +311,8 @@ fn what_it_leaves_running_ends_with_it() {
 
 #[test]
 fn a_command_ends_with_all_it_started_when_its_run_is_killed() {
-    let mut project = project("run: |\n  sleep 1000 &\n  echo $! > PIDS\n  sleep 1000");
+    // Half a second in which the guard surely hears of it.
+    let mut project = project("run: |\n  sleep 1000 &\n  sleep 0.5\n  echo $! > PIDS\n  sleep 1000");
     let pids = project.folder().join("pids");
     project.replace("PIDS", pids.to_str().unwrap());
     let mut run = run_command(&project).spawn().unwrap();
