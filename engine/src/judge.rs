@@ -117,7 +117,7 @@ pub(crate) struct Judged {
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) document: Document,
+    pub(crate) document: Arc<Document>,
     pub(crate) files: BTreeMap<String, Arc<Vec<InputFile>>>,
 }
 
@@ -186,7 +186,7 @@ impl<'a> Judge<'a> {
         if first != number {
             return Ok(Verdict::SharedWith(first));
         }
-        if let Some(record) = self.cache.record(&key.fingerprint)? {
+        if let Some(record) = self.cache.record_of(&key.fingerprint, &key.document)? {
             return Ok(Verdict::Fresh(Arc::new(record)));
         }
         Ok(Verdict::Stale(self.reasons(instance, key)?))
@@ -283,7 +283,7 @@ impl<'a> Judge<'a> {
             .map_err(|error| StageError::new(error.to_string()))?;
         Ok(Key {
             fingerprint,
-            document,
+            document: Arc::new(document),
             files,
         })
     }

@@ -87,7 +87,7 @@ impl Survey<'_> {
             .filter(|path| path.exists());
         Ok(Shown {
             planned,
-            document: key.map(|key| key.document.clone()),
+            document: key.map(|key| key.document.as_ref().clone()),
             record,
             files,
             log,

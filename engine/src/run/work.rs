@@ -109,7 +109,7 @@ impl Workshop<'_> {
         let _lock = self
             .cache
             .lock(&fingerprint.to_string(), &self.options.cancel, waiting)?;
-        let before = self.cache.record(fingerprint)?;
+        let before = self.cache.record_of(fingerprint, &task.key.document)?;
         if !task.force
             && let Some(record) = &before
             && self.cache.is_complete(&record.artifact)
@@ -136,7 +136,7 @@ impl Workshop<'_> {
             .filter(|(name, _)| kind_recorded(name));
         let record = Record {
             fingerprint: *fingerprint,
-            document: task.key.document.clone(),
+            document: Arc::clone(&task.key.document),
             instance: task.name.clone(),
             manifest: self.graph.name.clone(),
             recorded: settings.map(|(name, value)| (name.clone(), value.clone())).collect(),
