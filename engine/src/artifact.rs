@@ -77,21 +77,19 @@ impl Artifact {
     /// assert_eq!(artifact.parts().keys().copied().collect::<Vec<_>>(), ["labels.json", "train"]);
     /// ```
     pub fn parts(&self) -> IndexMap<&str, Digest> {
-        let mut hashers: IndexMap<&str, blake3::Hasher> = IndexMap::new();
-        for file in &self.files {
-            let hasher = hashers
-                .entry(file.part())
-                .or_insert_with(|| blake3::Hasher::new_derive_key(PART_CONTEXT));
-            let name = file.name_in_part().as_bytes();
-            hasher.update(&(name.len() as u64).to_le_bytes());
-            hasher.update(name);
-            hasher.update(file.digest.as_bytes());
-        }
-        let digest = |hasher: blake3::Hasher| Digest::from_bytes(*hasher.finalize().as_bytes());
-        hashers
-            .into_iter()
-            .map(|(part, hasher)| (part, digest(hasher)))
-            .collect()
+        // Files are sorted by name, so those of a part stand side by side.
+        let parts = self.files.chunk_by(|one, next| one.part() == next.part());
+        let digest = |files: &[ArtifactFile]| {
+            let mut hasher = blake3::Hasher::new_derive_key(PART_CONTEXT);
+            for file in files {
+                let name = file.name_in_part().as_bytes();
+                hasher.update(&(name.len() as u64).to_le_bytes());
+                hasher.update(name);
+                hasher.update(file.digest.as_bytes());
+            }
+            Digest::from_bytes(*hasher.finalize().as_bytes())
+        };
+        parts.map(|files| (files[0].part(), digest(files))).collect()
     }
 
     /// The files of `part`, sorted by name.

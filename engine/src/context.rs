@@ -134,6 +134,7 @@ pub struct Context {
     restored: AtomicU64,
     started: Instant,
     own_process: bool,
+    peak_memory: AtomicU64,
     last_progress: Mutex<Option<Instant>>,
 }
 
@@ -161,6 +162,7 @@ impl Context {
             restored: AtomicU64::new(0),
             started: Instant::now(),
             own_process,
+            peak_memory: AtomicU64::new(0),
             last_progress: Mutex::default(),
         }
     }
@@ -442,9 +444,9 @@ impl Context {
         &self.job.log
     }
 
-    /// Whether this execution is all that its process does.
-    pub(crate) fn is_own_process(&self) -> bool {
-        self.own_process
+    /// Takes note of the most memory that a program of the stage's held, in bytes.
+    pub(crate) fn held_memory(&self, bytes: u64) {
+        self.peak_memory.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// Every port that reads one artifact.
@@ -562,6 +564,7 @@ impl Context {
                 executed: self.executed.into_inner(),
                 restored: self.restored.into_inner(),
             },
+            peak_memory: Some(self.peak_memory.into_inner()).filter(|bytes| *bytes > 0),
         })
     }
 

@@ -53,6 +53,11 @@ impl Digest {
         Ok((Self(*hash.as_bytes()), size))
     }
 
+    /// As text, in its own place on the stack.
+    pub(crate) fn hex(&self) -> impl std::ops::Deref<Target = str> + use<> {
+        blake3::Hash::from_bytes(self.0).to_hex()
+    }
+
     /// The digest's 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -27,25 +27,18 @@ pub enum EncodeError {
     Number(String),
 }
 
-/// The canonical bytes of `value`.
+/// Appends the canonical bytes of `value`.
 ///
 /// # Errors
 /// If a number in it is not a number or too large.
-pub(crate) fn encode(value: &Value) -> Result<Vec<u8>, EncodeError> {
-    let mut bytes = Vec::with_capacity(256);
-    encode_value(value, &mut bytes)?;
-    Ok(bytes)
-}
-
-fn encode_value(value: &Value, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub(crate) fn encode_value(value: &Value, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
     match value {
-        Value::Null => bytes.push(NULL),
+        Value::Null => encode_null(bytes),
         Value::Bool(false) => bytes.push(FALSE),
         Value::Bool(true) => bytes.push(TRUE),
         Value::Number(number) => {
             if let Some(integer) = number.as_i128() {
-                bytes.push(INTEGER);
-                bytes.extend(integer.to_le_bytes());
+                encode_integer(integer, bytes);
             } else {
                 let float = number.as_f64().ok_or_else(|| EncodeError::Number(number.to_string()))?;
                 encode_float(float, bytes)?;
@@ -53,8 +46,7 @@ fn encode_value(value: &Value, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
         }
         Value::String(text) => encode_text(text, bytes),
         Value::Array(items) => {
-            bytes.push(LIST);
-            encode_length(items.len(), bytes);
+            encode_list(items.len(), bytes);
             for item in items {
                 encode_value(item, bytes)?;
             }
@@ -62,8 +54,7 @@ fn encode_value(value: &Value, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
         Value::Object(map) => {
             let mut entries: Vec<(&String, &Value)> = map.iter().collect();
             entries.sort_unstable_by_key(|(key, _)| *key);
-            bytes.push(MAP);
-            encode_length(entries.len(), bytes);
+            encode_map(entries.len(), bytes);
             for (key, value) in entries {
                 encode_text(key, bytes);
                 encode_value(value, bytes)?;
@@ -82,7 +73,28 @@ fn encode_float(float: f64, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
     Ok(())
 }
 
-fn encode_text(text: &str, bytes: &mut Vec<u8>) {
+pub(crate) fn encode_null(bytes: &mut Vec<u8>) {
+    bytes.push(NULL);
+}
+
+pub(crate) fn encode_integer(integer: i128, bytes: &mut Vec<u8>) {
+    bytes.push(INTEGER);
+    bytes.extend(integer.to_le_bytes());
+}
+
+/// Begins a list of so many items.
+pub(crate) fn encode_list(items: usize, bytes: &mut Vec<u8>) {
+    bytes.push(LIST);
+    encode_length(items, bytes);
+}
+
+/// Begins a map of so many entries: the keys, as texts, in order, and behind each its value.
+pub(crate) fn encode_map(entries: usize, bytes: &mut Vec<u8>) {
+    bytes.push(MAP);
+    encode_length(entries, bytes);
+}
+
+pub(crate) fn encode_text(text: &str, bytes: &mut Vec<u8>) {
     bytes.push(TEXT);
     encode_length(text.len(), bytes);
     bytes.extend(text.as_bytes());
@@ -96,6 +108,12 @@ fn encode_length(length: usize, bytes: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn encode(value: &Value) -> Result<Vec<u8>, EncodeError> {
+        let mut bytes = Vec::new();
+        encode_value(value, &mut bytes)?;
+        Ok(bytes)
+    }
 
     #[test]
     fn the_byte_form_is_pinned() {

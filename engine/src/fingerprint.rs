@@ -15,16 +15,18 @@
 //! What is hashed is a [`Document`]. The same document is kept in the record and compared when someone asks why a stage
 //! reruns ([`Document::difference`]), so an explanation cannot drift from the key.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::digest::{Digest, ParseHexError, bytes_from_hex};
-use crate::encode::{EncodeError, encode};
+use crate::encode::{EncodeError, encode_integer, encode_list, encode_map, encode_null, encode_text, encode_value};
 
 /// BLAKE3's key-derivation context of instances: a fingerprint can never be mistaken for a digest of bytes.
 const INSTANCE_CONTEXT: &str = "nerpipe 2025-11-23 fingerprint of an instance v1";
@@ -36,8 +38,20 @@ const STEP_CONTEXT: &str = "nerpipe 2025-11-23 fingerprint of a step v1";
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    fn derive(context: &str, value: &Value) -> Result<Self, EncodeError> {
-        Ok(Self(blake3::derive_key(context, &encode(value)?)))
+    /// The hash of the bytes that `encode` appends to what it is given.
+    fn derive(
+        context: &str,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<Self, EncodeError> {
+        thread_local! {
+            /// Used again and again: a manifest may have very many instances.
+            static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        BYTES.with_borrow_mut(|bytes| {
+            bytes.clear();
+            encode(bytes)?;
+            Ok(Self(blake3::derive_key(context, bytes)))
+        })
     }
 
     /// The first eight digits, for people.
@@ -95,7 +109,7 @@ pub struct Document {
     /// Port → what is read there.
     pub inputs: BTreeMap<String, InputDigests>,
     /// Input setting → file name below the fixed part → digest.
-    pub files: BTreeMap<String, BTreeMap<String, Digest>>,
+    pub files: BTreeMap<String, Arc<BTreeMap<String, Digest>>>,
     /// Declared variable of the environment → keyed hash of its value; none if it is not set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Option<Digest>>,
@@ -135,13 +149,50 @@ impl CollectedDigests {
     }
 }
 
+impl InputDigests {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::One(parts) => encode_digests(parts, bytes),
+            Self::Collected { order, artifacts } => {
+                encode_map(2, bytes);
+                encode_text("artifacts", bytes);
+                encode_map(artifacts.len(), bytes);
+                for (name, CollectedDigests { axes, parts }) in artifacts {
+                    encode_text(name, bytes);
+                    encode_map(2, bytes);
+                    encode_text("axes", bytes);
+                    encode_list(axes.len(), bytes);
+                    for (axis, value) in axes {
+                        encode_list(2, bytes);
+                        encode_text(axis, bytes);
+                        encode_text(value, bytes);
+                    }
+                    encode_text("parts", bytes);
+                    encode_digests(parts, bytes);
+                }
+                encode_text("order", bytes);
+                encode_list(order.len(), bytes);
+                order.iter().for_each(|name| encode_text(name, bytes));
+            }
+        }
+    }
+}
+
+fn encode_digests(digests: &BTreeMap<String, Digest>, bytes: &mut Vec<u8>) {
+    encode_map(digests.len(), bytes);
+    for (name, digest) in digests {
+        encode_text(name, bytes);
+        encode_text(&digest.hex(), bytes);
+    }
+}
+
 impl Document {
     /// The document's hash.
     ///
     /// # Errors
     /// If a setting cannot be hashed, such as a number that is not one.
     pub fn fingerprint(&self) -> Result<Fingerprint, EncodeError> {
-        Fingerprint::derive(INSTANCE_CONTEXT, &self.value())
+        Fingerprint::derive(INSTANCE_CONTEXT, |bytes| self.encode(bytes))
     }
 
     /// Every field in which `self` (old) and `new` differ, sorted by path.
@@ -160,6 +211,54 @@ impl Document {
         let mut found = Vec::new();
         difference(&mut Vec::new(), Some(&self.value()), Some(&new.value()), &mut found);
         found
+    }
+
+    /// The canonical bytes of [`Document::value`], without that being made: a plan does this for every instance. Keys come in
+    /// order.
+    fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let Self {
+            kind,
+            version,
+            settings,
+            inputs,
+            files,
+            environment,
+        } = self;
+        encode_map(5 + usize::from(!environment.is_empty()), bytes);
+        if !environment.is_empty() {
+            encode_text("environment", bytes);
+            encode_map(environment.len(), bytes);
+            for (name, hash) in environment {
+                encode_text(name, bytes);
+                match hash {
+                    Some(hash) => encode_text(&hash.hex(), bytes),
+                    None => encode_null(bytes),
+                }
+            }
+        }
+        encode_text("files", bytes);
+        encode_map(files.len(), bytes);
+        for (setting, digests) in files {
+            encode_text(setting, bytes);
+            encode_digests(digests, bytes);
+        }
+        encode_text("inputs", bytes);
+        encode_map(inputs.len(), bytes);
+        for (port, digests) in inputs {
+            encode_text(port, bytes);
+            digests.encode(bytes);
+        }
+        encode_text("kind", bytes);
+        encode_text(kind, bytes);
+        encode_text("settings", bytes);
+        encode_map(settings.len(), bytes);
+        for (name, value) in settings {
+            encode_text(name, bytes);
+            encode_value(value, bytes)?;
+        }
+        encode_text("version", bytes);
+        encode_integer((*version).into(), bytes);
+        Ok(())
     }
 
     fn value(&self) -> Value {
@@ -256,7 +355,7 @@ impl StepDocument {
         map.insert("version".to_owned(), self.version.into());
         map.insert("settings".to_owned(), self.settings.clone());
         map.insert("inputs".to_owned(), self.inputs.iter().map(Digest::to_string).collect());
-        Fingerprint::derive(STEP_CONTEXT, &Value::Object(map))
+        Fingerprint::derive(STEP_CONTEXT, |bytes| encode_value(&Value::Object(map), bytes))
     }
 }
 
@@ -282,7 +381,7 @@ mod tests {
             .into(),
             files: [(
                 "vocabulary".to_owned(),
-                [("vocab.txt".to_owned(), Digest::of(b"[PAD]"))].into(),
+                Arc::new([("vocab.txt".to_owned(), Digest::of(b"[PAD]"))].into()),
             )]
             .into(),
             environment: BTreeMap::new(),
@@ -316,7 +415,7 @@ mod tests {
         let mut new = document();
         new.settings.insert("seed".to_owned(), json!(43));
         new.settings.insert("clip".to_owned(), json!({"norm": 1.0}));
-        new.files.get_mut("vocabulary").unwrap().clear();
+        new.files.insert("vocabulary".to_owned(), Arc::default());
         let lines: Vec<String> = old.difference(&new).iter().map(ToString::to_string).collect();
         let vocabulary = &Digest::of(b"[PAD]").to_string()[..8];
         assert_eq!(
@@ -373,7 +472,47 @@ mod tests {
         }
     }
 
+    fn encoded(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(&mut bytes).unwrap();
+        bytes
+    }
+
     proptest! {
+        /// There is one list of what counts: what is hashed are the bytes of what is stored and compared.
+        #[test]
+        fn a_documents_bytes_are_those_of_its_stored_form(
+            settings in proptest::collection::btree_map("[a-c_é]{0,3}", any_value(), 0..4),
+            parts in proptest::collection::btree_map("[a-c]{1,2}", any::<u8>(), 0..3),
+            ports in 0..3_usize,
+            environment in proptest::collection::btree_map("[A-C]{1,2}", any::<Option<u8>>(), 0..3),
+        ) {
+            let digests: BTreeMap<String, Digest> =
+                parts.into_iter().map(|(part, byte)| (part, Digest::of(&[byte]))).collect();
+            let axes: IndexMap<String, String> = digests.keys().map(|name| (name.clone(), "v".to_owned())).collect();
+            let collected = InputDigests::Collected {
+                order: digests.keys().rev().cloned().collect(),
+                artifacts: digests
+                    .keys()
+                    .map(|name| (name.clone(), CollectedDigests::new(&axes, digests.clone())))
+                    .collect(),
+            };
+            let inputs = [("one", InputDigests::One(digests.clone())), ("more", collected)];
+            let document = Document {
+                kind: "kind".to_owned(),
+                version: 7,
+                settings,
+                inputs: inputs.into_iter().take(ports).map(|(port, input)| (port.to_owned(), input)).collect(),
+                files: digests.keys().map(|name| (name.clone(), Arc::new(digests.clone()))).collect(),
+                environment: environment
+                    .into_iter()
+                    .map(|(name, byte)| (name, byte.map(|byte| Digest::of(&[byte]))))
+                    .collect(),
+            };
+            let direct = encoded(|bytes| document.encode(bytes));
+            prop_assert_eq!(direct, encoded(|bytes| encode_value(&document.value(), bytes)));
+        }
+
         #[test]
         fn key_order_never_changes_a_fingerprint(value in any_value()) {
             let mut one = document();

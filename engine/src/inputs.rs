@@ -5,7 +5,7 @@
 //! has the fixed part that all its entries share. So data can move as a whole without anything running again. (A setting
 //! whose files keep their places is told apart by [`Names`].)
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use glob::{MatchOptions, Pattern};
 
 use crate::cache::Cache;
 use crate::context::InputFile;
+use crate::digest::Digest;
 use crate::files::{FileError, Links, walk};
 use crate::kind::{FieldClass, StageError};
 
@@ -46,10 +47,27 @@ impl Names {
 pub(crate) struct InputFiles<'a> {
     project: PathBuf,
     cache: &'a Cache,
-    known: HashMap<(Vec<String>, Names), Found>,
+    known: [HashMap<Vec<String>, Result<Found, StageError>>; 2],
 }
 
-type Found = Result<Arc<Vec<InputFile>>, StageError>;
+/// The files of an input setting. Cheap to clone: however many instances read them, they are there once.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// Sorted by name.
+    pub(crate) files: Arc<Vec<InputFile>>,
+    /// Name → digest.
+    pub(crate) digests: Arc<BTreeMap<String, Digest>>,
+}
+
+impl Found {
+    fn new(files: Vec<InputFile>) -> Self {
+        let digests = files.iter().map(|file| (file.name.clone(), file.digest)).collect();
+        Self {
+            files: Arc::new(files),
+            digests: Arc::new(digests),
+        }
+    }
+}
 
 impl<'a> InputFiles<'a> {
     pub(crate) fn new(project: &Path, cache: &'a Cache) -> Self {
@@ -58,14 +76,13 @@ impl<'a> InputFiles<'a> {
         Self {
             project,
             cache,
-            known: HashMap::new(),
+            known: Default::default(),
         }
     }
 
     /// The files that `patterns` name, sorted by name; `field` is the setting, for messages.
-    pub(crate) fn find(&mut self, field: &str, patterns: &[String], names: Names) -> Found {
-        let key = (patterns.to_vec(), names);
-        if let Some(found) = self.known.get(&key) {
+    pub(crate) fn find(&mut self, field: &str, patterns: &[String], names: Names) -> Result<Found, StageError> {
+        if let Some(found) = self.known[names as usize].get(patterns) {
             return found.clone();
         }
         let found = expand(&self.project, field, patterns, names).and_then(|paths| {
@@ -73,9 +90,10 @@ impl<'a> InputFiles<'a> {
                 let digest = self.cache.digest_of(&path)?;
                 Ok(InputFile { name, path, digest })
             };
-            Ok(Arc::new(paths.into_iter().map(file).collect::<Result<Vec<_>, _>>()?))
+            let files = paths.into_iter().map(file).collect::<Result<Vec<_>, _>>()?;
+            Ok(Found::new(files))
         });
-        self.known.insert(key, found.clone());
+        self.known[names as usize].insert(patterns.to_vec(), found.clone());
         found
     }
 }

@@ -85,6 +85,8 @@ pub struct Finished {
     pub warnings: Vec<String>,
     /// Its cached steps.
     pub steps: StepCounts,
+    /// The most memory that a process of its own held, in bytes.
+    pub peak_memory: Option<u64>,
 }
 
 /// Executes a job on this thread; `own_process` says whether the process does nothing besides. A panic of the kind is an error like any other.
@@ -226,7 +228,10 @@ impl Children {
     }
 }
 
-/// Executes a job as a child process and waits for it. Returns the outcome and the most memory it held, in bytes.
+/// Executes a job as a child process and waits for it.
+///
+/// # Errors
+/// Whatever stopped the stage, or the process.
 pub(crate) fn execute_in_child(
     job: &Job,
     program: &Path,
@@ -234,21 +239,7 @@ pub(crate) fn execute_in_child(
     children: &Children,
     sink: &Sink,
     cancel: &AtomicBool,
-) -> (Outcome, Option<u64>) {
-    match spawn_and_wait(job, program, log, children, sink, cancel) {
-        Ok((outcome, peak)) => (outcome, Some(peak)),
-        Err(error) => (Err(error), None),
-    }
-}
-
-fn spawn_and_wait(
-    job: &Job,
-    program: &Path,
-    log: &Path,
-    children: &Children,
-    sink: &Sink,
-    cancel: &AtomicBool,
-) -> Result<(Outcome, u64), StageError> {
+) -> Result<Finished, StageError> {
     let file = job.staging.join("job.json");
     let bytes =
         serde_json::to_vec(job).map_err(|error| StageError::new(format!("the job has no JSON form: {error}")))?;
@@ -283,14 +274,16 @@ fn spawn_and_wait(
             .map_err(|error| StageError::new(format!("the outcome of the process cannot be read: {error}")))?,
         None => None,
     };
-    let outcome = match outcome {
-        Some(Ok(finished)) => Ok(finished),
+    match outcome {
+        Some(Ok(finished)) => Ok(Finished {
+            peak_memory: Some(ended.peak_memory),
+            ..finished
+        }),
         Some(Err(_)) | None if overdue => Err(timed_out(job.timeout.unwrap_or_default())),
         Some(Err(error)) => Err(error),
         None if cancel.load(Ordering::Relaxed) => Err(StageError::cancelled()),
-        None => Err(death(&ended.how, log)),
-    };
-    Ok((outcome, ended.peak_memory))
+        None => Err(death(&process::how_ended(ended.status), log)),
+    }
 }
 
 /// Passes the child's messages on; a line that is none (something a library printed) goes to the log.

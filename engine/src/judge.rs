@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,29 +69,38 @@ impl fmt::Display for Reason {
 /// What an instance made, as far as judging those downstream needs it.
 #[derive(Debug)]
 pub(crate) struct Made {
-    pub(crate) artifact: Artifact,
-    /// Part → digest.
-    parts: BTreeMap<String, Digest>,
+    record: Arc<Record>,
+    /// Part → digest, once somebody asks: nobody reads from the last instances of a graph.
+    parts: OnceLock<BTreeMap<String, Digest>>,
 }
 
 impl Made {
-    pub(crate) fn new(artifact: Artifact) -> Self {
-        let parts = artifact
-            .parts()
-            .into_iter()
-            .map(|(part, digest)| (part.to_owned(), digest))
-            .collect();
-        Self { artifact, parts }
+    pub(crate) fn of(record: Arc<Record>) -> Self {
+        Self {
+            record,
+            parts: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn artifact(&self) -> &Artifact {
+        &self.record.artifact
+    }
+
+    fn parts(&self) -> &BTreeMap<String, Digest> {
+        self.parts.get_or_init(|| {
+            let parts = self.artifact().parts().into_iter();
+            parts.map(|(part, digest)| (part.to_owned(), digest)).collect()
+        })
     }
 
     /// The digests of the parts in `parts`; those that do not exist are named in the error.
     fn digests(&self, parts: &[String]) -> Result<BTreeMap<String, Digest>, String> {
         if parts.iter().any(|part| part == EVERY_PART) {
-            return Ok(self.parts.clone());
+            return Ok(self.parts().clone());
         }
         parts
             .iter()
-            .map(|part| Ok((part.clone(), *self.parts.get(part).ok_or_else(|| part.clone())?)))
+            .map(|part| Ok((part.clone(), *self.parts().get(part).ok_or_else(|| part.clone())?)))
             .collect()
     }
 }
@@ -108,7 +117,7 @@ pub(crate) struct Judged {
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) document: Document,
+    pub(crate) document: Arc<Document>,
     pub(crate) files: BTreeMap<String, Arc<Vec<InputFile>>>,
 }
 
@@ -177,7 +186,7 @@ impl<'a> Judge<'a> {
         if first != number {
             return Ok(Verdict::SharedWith(first));
         }
-        if let Some(record) = self.cache.record(&key.fingerprint)? {
+        if let Some(record) = self.cache.record_of(&key.fingerprint, &key.document)? {
             return Ok(Verdict::Fresh(Arc::new(record)));
         }
         Ok(Verdict::Stale(self.reasons(instance, key)?))
@@ -248,11 +257,8 @@ impl<'a> Judge<'a> {
         for (field, patterns) in &instance.files {
             let setting = field.split('.').next().unwrap_or_default();
             let found = self.inputs.find(field, patterns, Names::of(class(setting)))?;
-            file_digests.insert(
-                field.clone(),
-                found.iter().map(|file| (file.name.clone(), file.digest)).collect(),
-            );
-            files.insert(field.clone(), found);
+            file_digests.insert(field.clone(), found.digests);
+            files.insert(field.clone(), found.files);
         }
 
         let mut inputs = BTreeMap::new();
@@ -277,7 +283,7 @@ impl<'a> Judge<'a> {
             .map_err(|error| StageError::new(error.to_string()))?;
         Ok(Key {
             fingerprint,
-            document,
+            document: Arc::new(document),
             files,
         })
     }

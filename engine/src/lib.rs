@@ -70,6 +70,7 @@ pub mod event;
 mod files;
 pub mod fingerprint;
 pub mod graph;
+mod guard;
 mod inputs;
 mod interpolate;
 pub mod job;

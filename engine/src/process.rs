@@ -6,18 +6,22 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+#[cfg(target_os = "linux")]
+use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 /// How a child ended.
 pub(crate) struct Ended {
-    /// In words: `exited with code 101`, `was killed by signal 9`.
-    pub(crate) how: String,
+    /// Its exit code, or the signal that ended it.
+    pub(crate) status: ExitStatus,
     /// The most memory it held at once, in bytes.
     pub(crate) peak_memory: u64,
 }
@@ -55,16 +59,6 @@ pub(crate) fn tie_to_parent(command: &mut Command) {
     }
 }
 
-/// Has the system ask this process to stop when its parent dies, instead of killing it as [`tie_to_parent`] has it.
-pub(crate) fn end_gently_with_parent() {
-    #[cfg(target_os = "linux")]
-    // SAFETY: a system call without memory arguments.
-    #[expect(unsafe_code, reason = "prctl has no safe form in std")]
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong);
-    }
-}
-
 /// What a process group can be told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signal {
@@ -85,8 +79,66 @@ pub(crate) fn signal_group(leader: u32, signal: Signal) {
     }
 }
 
+/// The end of a child that is not reaped yet, to be waited for now and then.
+pub(crate) struct End {
+    pid: u32,
+    /// A file that can be read from once the child has ended; none where the system has no such thing.
+    file: Option<OwnedFd>,
+}
+
+impl End {
+    pub(crate) fn of(pid: u32) -> Self {
+        Self {
+            pid,
+            file: end_file(pid),
+        }
+    }
+
+    /// Waits until the child has ended, at most so long; whether it has. It is left to be reaped.
+    pub(crate) fn wait(&self, most: Duration) -> io::Result<bool> {
+        match &self.file {
+            Some(file) => wait_until_readable(file, most),
+            None => thread::sleep(most.min(Duration::from_millis(1))),
+        }
+        has_ended(self.pid)
+    }
+}
+
+fn end_file(pid: u32) -> Option<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: a system call without memory arguments; what it returns is a new descriptor that nobody else has, or negative.
+        #[expect(unsafe_code, reason = "pidfd_open has no safe form in std")]
+        unsafe {
+            let file = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
+            let file = libc::c_int::try_from(file).ok().filter(|file| *file >= 0)?;
+            Some(OwnedFd::from_raw_fd(file))
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pid;
+        None
+    }
+}
+
+/// Waits until a file can be read from, at most so long, or until a signal comes.
+fn wait_until_readable(file: &OwnedFd, most: Duration) {
+    let mut wanted = libc::pollfd {
+        fd: file.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let most = libc::c_int::try_from(most.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the call reads and writes the one structure given, which lives until it returns.
+    #[expect(unsafe_code, reason = "poll has no safe form in std")]
+    unsafe {
+        libc::poll(&mut wanted, 1, most);
+    }
+}
+
 /// Whether a child has ended; it is left to be reaped.
-pub(crate) fn has_ended(pid: u32) -> io::Result<bool> {
+fn has_ended(pid: u32) -> io::Result<bool> {
     // SAFETY: `siginfo_t` is plain memory for which zeros are a value, and the call writes into it only.
     #[expect(unsafe_code, reason = "waitid has no safe form in std")]
     let (result, who) = unsafe {
@@ -151,7 +203,7 @@ pub(crate) fn reap(pid: u32) -> io::Result<Ended> {
     // Linux counts in KiB, the BSDs (macOS among them) in bytes.
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
     Ok(Ended {
-        how: how_ended(ExitStatus::from_raw(status)),
+        status: ExitStatus::from_raw(status),
         peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit,
     })
 }

@@ -274,7 +274,7 @@ impl Bench {
             }
             for (name, patterns) in patterns {
                 let expanded = found.find(&name, &patterns, Names::of(Some(field.class)))?;
-                files.insert(name, expanded.to_vec());
+                files.insert(name, expanded.files.to_vec());
             }
         }
         Ok(files)

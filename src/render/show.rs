@@ -37,7 +37,11 @@ pub(crate) fn render(instance: &Instance, graph: &Graph, shown: &Shown, paint: P
     }
     for (field, paths) in &instance.files {
         let _ = write!(text, "\n  {field}: {}", paths.join(", "));
-        let files = shown.document.as_ref().and_then(|document| document.files.get(field));
+        let files = shown
+            .document
+            .as_ref()
+            .and_then(|document| document.files.get(field))
+            .map(AsRef::as_ref);
         for (name, digest) in files.into_iter().flatten() {
             let _ = write!(text, "\n    {} {name}", paint.dim(&digest.to_string()));
         }

@@ -8,6 +8,7 @@
 mod bench;
 mod bench_data;
 mod end_to_end;
+mod instructions;
 mod measure;
 mod shell;
 mod systems;
@@ -48,7 +49,11 @@ enum Task {
     /// The first run begins with an empty cache: nothing may fail, and every system must reach a micro F1 of 0.80 on the
     /// test sentences from templates it has seen. The second run must execute nothing.
     EndToEnd,
-    /// Run everything a change must pass: fmt --check, lint, test, a release build, end-to-end
+    /// Count the instructions of a run and of a plan with nothing to do; fail if they are many more than before
+    ///
+    /// Needs valgrind; without it nothing is counted, which is said.
+    Instructions,
+    /// Run everything a change must pass: fmt --check, lint, test, a release build, instructions, end-to-end
     Ci,
     /// Measure on real data, or the engine alone
     #[command(subcommand)]
@@ -82,7 +87,7 @@ enum Bench {
         #[arg(long, value_name = "PROGRAM", requires = "peer")]
         python: Option<PathBuf>,
     },
-    /// Measure the engine: a chain of small commands, and many instances that do next to nothing
+    /// Measure the engine: a chain of small commands, many instances that do next to nothing, hashing of input files
     ///
     /// Time, CPU time and memory of the release build, for the first run and for one with nothing to do.
     Engine {
@@ -95,6 +100,12 @@ enum Bench {
         /// A Python that has DVC or Snakemake, which then run the same chain
         #[arg(long, value_name = "PROGRAM")]
         python: Option<PathBuf>,
+        /// The program b3sum, which then hashes the same files: `cargo install b3sum --root DIR` makes DIR/bin/b3sum
+        #[arg(long, value_name = "FILE")]
+        b3sum: Option<PathBuf>,
+        /// The length in GiB of a large input file, which is hashed once and then found unchanged; 0 for none
+        #[arg(long, value_name = "GIB", default_value_t = 10)]
+        large: u64,
         /// Another build of nerpipe than the release build, which is then not made
         #[arg(long, value_name = "FILE")]
         program: Option<PathBuf>,
@@ -155,7 +166,12 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
             lint(shell)?;
             test(&[], shell)?;
             build(shell)?;
+            instructions::run(shell)?;
             end_to_end::run(shell)
+        }
+        Task::Instructions => {
+            build(shell)?;
+            instructions::run(shell)
         }
         Task::Bench(Bench::Real {
             data,
@@ -174,6 +190,8 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
             chain,
             instances,
             python,
+            b3sum,
+            large,
             program,
             out,
         }) => {
@@ -185,6 +203,8 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
                 instances: instances.max(1),
                 program: program.as_deref(),
                 python: python.as_deref(),
+                b3sum: b3sum.as_deref(),
+                large,
                 out: out.as_deref(),
             };
             bench::engine::run(&task, shell)

@@ -257,7 +257,7 @@ impl HeldRecord {
             stage: record.instance.split('@').next().unwrap_or_default().to_owned(),
             manifest: record.manifest,
             instance: record.instance,
-            kind: record.document.kind,
+            kind: record.document.kind.clone(),
             fingerprint: record.fingerprint,
             bytes: record.artifact.files.iter().map(|file| file.size).sum(),
             missing: gone.map(|(_, size)| size).sum(),

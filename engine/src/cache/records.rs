@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -20,11 +21,11 @@ use crate::resources::Resources;
 
 /// What the cache knows of one finished instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct Record<D = Arc<Document>> {
     /// The hash of `document`.
     pub fingerprint: Fingerprint,
     /// What went in.
-    pub document: Document,
+    pub document: D,
     /// The instance that ran, such as `model@loss=bce`.
     pub instance: String,
     /// The manifest it belonged to.
@@ -52,6 +53,28 @@ pub struct Record {
     pub resources: Resources,
     /// The class of machine it ran on: across classes, floats may differ in their last bits.
     pub machine: String,
+}
+
+impl Record<IgnoredAny> {
+    fn with(self, document: Arc<Document>) -> Record {
+        Record {
+            fingerprint: self.fingerprint,
+            document,
+            instance: self.instance,
+            manifest: self.manifest,
+            recorded: self.recorded,
+            artifact: self.artifact,
+            notes: self.notes,
+            warnings: self.warnings,
+            steps: self.steps,
+            seconds: self.seconds,
+            finished_at: self.finished_at,
+            peak_memory: self.peak_memory,
+            device: self.device,
+            resources: self.resources,
+            machine: self.machine,
+        }
+    }
 }
 
 /// How many cached steps were executed and how many restored.
@@ -157,6 +180,17 @@ impl Cache {
         Ok(record.filter(|record| record.fingerprint == *fingerprint))
     }
 
+    /// As [`Cache::record`], for who has the document whose hash `fingerprint` is: half of a record is not read again.
+    pub(crate) fn record_of(
+        &self,
+        fingerprint: &Fingerprint,
+        document: &Arc<Document>,
+    ) -> Result<Option<Record>, FileError> {
+        let record: Option<Record<IgnoredAny>> = read(&self.place("records", fingerprint))?;
+        let record = record.filter(|record| record.fingerprint == *fingerprint);
+        Ok(record.map(|record| record.with(Arc::clone(document))))
+    }
+
     /// Writes a record. Until then the instance has not happened.
     pub(crate) fn write_record(&self, record: &Record) -> Result<(), FileError> {
         let durability = Durability::after(Duration::from_secs_f64(record.seconds.max(0.0)));
@@ -219,7 +253,12 @@ impl Cache {
 
     pub(super) fn place(&self, store: &str, fingerprint: &Fingerprint) -> PathBuf {
         let text = fingerprint.to_string();
-        self.folder(store).join(&text[..2]).join(format!("{}.json", &text[2..]))
+        let mut place = self.folder(store);
+        place.reserve(text.len() + "//.json".len());
+        place.push(&text[..2]);
+        place.push(&text[2..]);
+        place.as_mut_os_string().push(".json");
+        place
     }
 
     fn history(&self, manifest: &str, stage: &str) -> PathBuf {

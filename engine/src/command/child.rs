@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::files::{self, FileError};
+use crate::guard::{self, Guarded};
 use crate::kind::{ErrorClass, StageError};
-use crate::process::{self, Signal};
+use crate::process::{self, End, Signal};
 
-/// The pauses between looks whether it has ended: short at first, so that a short command is no slower for it.
-const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
+/// How often it is looked whether the run was told to stop, or the time is up.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// How long a command that is told to stop may take to do so.
 const GRACE: Duration = Duration::from_secs(5);
@@ -31,20 +32,19 @@ pub(super) fn run(mut command: Command, ctx: &Context) -> Result<(), StageError>
         .map_err(FileError::of("read", ctx.log_path()))?;
     let both = log.try_clone().map_err(FileError::of("open", ctx.log_path()))?;
     command.stdin(Stdio::null()).stdout(both).stderr(log);
-    process::tie_to_parent(&mut command);
-    if ctx.is_own_process() {
-        // Killed together with the run, this process could not take along what the command started.
-        process::end_gently_with_parent();
-    }
+    // Ctrl-C reaches this process alone, and what the command starts can be told together with it.
+    command.process_group(0);
     let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = command.spawn().map_err(|error| {
+    guard::stand();
+    let child = command.spawn().map_err(|error| {
         let error = StageError::new(format!("cannot start `{program}`: {error}"));
         error.help("a program is looked for in `PATH`; one of the project's must be among `files`")
     })?;
     let group = child.id();
-    let mut pause = PAUSES.0;
+    let guarded = Guarded::group(group);
+    let end = End::of(group);
     let mut told: Option<Instant> = None;
-    while !process::has_ended(group).map_err(FileError::of("wait for", &program))? {
+    while !end.wait(BETWEEN_LOOKS).map_err(FileError::of("wait for", &program))? {
         if ctx.check_cancelled().is_err() {
             let since = told.get_or_insert_with(|| {
                 process::signal_group(group, Signal::Terminate);
@@ -54,17 +54,17 @@ pub(super) fn run(mut command: Command, ctx: &Context) -> Result<(), StageError>
                 process::signal_group(group, Signal::Kill);
             }
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(PAUSES.1);
     }
     // What it left running would go on writing into the artifact. Not reaped yet, its number is still the group's.
     process::signal_group(group, Signal::Kill);
-    let status = child.wait().map_err(FileError::of("wait for", &program))?;
-    if status.success() {
+    drop(guarded);
+    let ended = process::reap(group).map_err(FileError::of("wait for", &program))?;
+    ctx.held_memory(ended.peak_memory);
+    if ended.status.success() {
         return Ok(());
     }
     ctx.check_cancelled()?;
-    Err(failed(process::how_ended(status), ctx, begin))
+    Err(failed(process::how_ended(ended.status), ctx, begin))
 }
 
 fn failed(how: String, ctx: &Context, begin: u64) -> StageError {

@@ -30,6 +30,7 @@ use serde_json::{Map, Value};
 use crate::artifact::EVERY_PART;
 use crate::context::Context;
 use crate::environment;
+use crate::guard::SHELL;
 use crate::job::{DEVICES, device_list};
 use crate::kind::{Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight, parse_settings};
 use place::Place;
@@ -122,7 +123,7 @@ impl Kind for Command {
     }
 
     fn weight(&self) -> Weight {
-        Weight::Heavy
+        Weight::Foreign
     }
 
     fn fields(&self) -> &'static [Field] {
@@ -184,7 +185,7 @@ impl Kind for Command {
         let place = Place::prepare(ctx)?;
         let mut process = match &settings.run {
             Run::Text(text) => {
-                let mut shell = Process::new("sh");
+                let mut shell = Process::new(SHELL);
                 // It ends at the first line that fails, and at a variable that is not there.
                 shell.args(["-e", "-u", "-c", text]);
                 shell

@@ -6,7 +6,7 @@
 //! are one instance, and each cell remembers which instance it fell to: that is where the next stage finds its partner.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use petgraph::Direction;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::{Graph, Instance, Wire, publish};
 use crate::artifact::EVERY_PART;
 use crate::axes::{Assignment, Cell, CellScope};
-use crate::diagnostic::{Diagnostic, Diagnostics, Place};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::inputs::{Names, expand_one};
 use crate::interpolate::{BadReference, interpolate, visit_templates};
 use crate::kind::{InputParts, Kind, Locator, Registry, Resolved, SettingError, StageError};
@@ -165,8 +165,8 @@ impl<'a> Builder<'a> {
         let before = self.found.len();
         let own_axes = own_axes(manifest, name, stage);
 
-        let mut written: HashMap<Vec<Option<usize>>, Option<Rc<Written>>> = HashMap::new();
-        let mut resolved: HashMap<ResolvedFrom, Option<Rc<Resolved>>> = HashMap::new();
+        let mut written: HashMap<Vec<Option<usize>>, Option<Arc<Written>>> = HashMap::new();
+        let mut resolved: HashMap<ResolvedFrom, Option<Arc<Resolved>>> = HashMap::new();
         let mut numbers: HashMap<Point, (usize, Vec<usize>)> = HashMap::new();
         let mut of_cell = Vec::with_capacity(manifest.sweep.cells.len());
         for (index, cell) in manifest.sweep.cells.iter().enumerate() {
@@ -174,13 +174,13 @@ impl<'a> Builder<'a> {
             let choices: Vec<usize> = inputs.iter().map(|input| input.of_cell[index]).collect();
             let written = written.entry(own.clone()).or_insert_with(|| {
                 let written = self.write_out(name, stage, cell)?;
-                self.locate(name, kind, written).map(Rc::new)
+                self.locate(name, kind, written).map(Arc::new)
             });
             let Some(written) = written.clone() else { continue };
             let own_point: Point = own_axes.iter().filter_map(|axis| Some((*axis, cell[*axis]?))).collect();
             let resolved = resolved.entry((own, choices.clone())).or_insert_with(|| {
                 self.resolve(name, kind, &written, &inputs, &choices, &own_point)
-                    .map(Rc::new)
+                    .map(Arc::new)
             });
             let Some(resolved) = resolved.clone() else { continue };
 
@@ -593,7 +593,7 @@ impl<'a> Builder<'a> {
         kind: &dyn Kind,
         cell: &Cell,
         point: &Point,
-        resolved: &Resolved,
+        resolved: &Arc<Resolved>,
         inputs: &[Input<'_>],
         choices: &[usize],
     ) -> Instance {
@@ -648,7 +648,7 @@ impl<'a> Builder<'a> {
             stage: name.to_owned(),
             kind: kind.name().to_owned(),
             axes: self.axes(point),
-            resolved: resolved.clone(),
+            resolved: Arc::clone(resolved),
             wires,
             files,
             publish: targets,
@@ -671,8 +671,8 @@ impl<'a> Builder<'a> {
             for (setting, paths) in &paths {
                 for (index, path) in paths.iter().enumerate() {
                     // The path of a list's item, unless the setting is a single path.
-                    let place = self.manifest.place_of_setting(name, &format!("{setting}[{index}]"));
-                    self.look_for(setting, path, Names::of(Some(field.class)), place);
+                    let place = || format!("{setting}[{index}]");
+                    self.look_for(name, setting, path, Names::of(Some(field.class)), place);
                 }
             }
             files.extend(paths);
@@ -681,13 +681,14 @@ impl<'a> Builder<'a> {
     }
 
     /// Reports a path that leads to nothing.
-    fn look_for(&mut self, setting: &str, path: &str, names: Names, place: Place) {
+    fn look_for(&mut self, stage: &str, setting: &str, path: &str, names: Names, written_at: impl Fn() -> String) {
         let project = &self.manifest.project;
         let reason = self
             .missing
             .entry((setting.to_owned(), path.to_owned(), names))
             .or_insert_with(|| expand_one(project, setting, path, names).err());
         if let Some(reason) = reason {
+            let place = self.manifest.place_of_setting(stage, &written_at());
             let diagnostic = Diagnostic::error(&reason.message).at(place);
             self.found.push(diagnostic.maybe_help(reason.help.clone()));
         }

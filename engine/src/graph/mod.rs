@@ -9,6 +9,7 @@ mod select;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 
@@ -40,7 +41,7 @@ pub struct Instance {
     /// Axis → the value's name as text, only the axes this instance has, in the manifest's order.
     pub axes: IndexMap<String, String>,
     /// Settings with defaults filled in, the parts it reads and makes.
-    pub resolved: Resolved,
+    pub resolved: Arc<Resolved>,
     /// Port → where its artifacts come from.
     pub wires: BTreeMap<String, Wire>,
     /// Input setting (`train`, or `field.key` for a map of paths) → paths or globs, relative to the project.

@@ -96,7 +96,7 @@ pub trait Kind: Send + Sync {
     /// One line for people.
     fn about(&self) -> &'static str;
 
-    /// Whether an instance runs inside the program or as a child process of its own.
+    /// Whether an instance runs inside the program or as a process of its own.
     fn weight(&self) -> Weight;
 
     /// What an instance needs while it runs, where its stage does not say otherwise.
@@ -148,6 +148,8 @@ pub enum Weight {
     Light,
     /// As a child process with its own threads, log and measured peak memory.
     Heavy,
+    /// As a program of somebody else's that the kind starts from a worker thread, with its own log and measured peak memory.
+    Foreign,
 }
 
 /// What a setting does to the fingerprint.

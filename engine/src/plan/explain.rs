@@ -98,7 +98,7 @@ pub fn explain(
     project: &Path,
     numbers: &[usize],
 ) -> Result<Vec<Explained>, StageError> {
-    let mut survey = Survey::new(graph, registry, cache, project, Some(numbers));
+    let mut survey = Survey::new(graph, registry, cache, project, Some(numbers), numbers);
     let publisher = Publisher::open(cache, project, false)?;
     survey.remake_missing_bytes(&publisher)?;
     let causes = survey.causes();

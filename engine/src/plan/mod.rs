@@ -216,7 +216,7 @@ pub fn plan(
     project: &Path,
     selected: Option<&[usize]>,
 ) -> Result<Plan, StageError> {
-    let mut survey = Survey::new(graph, registry, cache, project, selected);
+    let mut survey = Survey::new(graph, registry, cache, project, selected, &[]);
     let publisher = Publisher::open(cache, project, false)?;
     publisher.check(graph)?;
     survey.remake_missing_bytes(&publisher)?;

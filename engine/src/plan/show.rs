@@ -52,7 +52,7 @@ pub fn show(
     project: &Path,
     numbers: &[usize],
 ) -> Result<Vec<Shown>, StageError> {
-    let mut survey = Survey::new(graph, registry, cache, project, Some(numbers));
+    let mut survey = Survey::new(graph, registry, cache, project, Some(numbers), numbers);
     let publisher = Publisher::open(cache, project, false)?;
     let causes = survey.causes();
     let shown = numbers.iter().map(|&number| {
@@ -87,7 +87,7 @@ impl Survey<'_> {
             .filter(|path| path.exists());
         Ok(Shown {
             planned,
-            document: key.map(|key| key.document.clone()),
+            document: key.map(|key| key.document.as_ref().clone()),
             record,
             files,
             log,

@@ -1,11 +1,13 @@
 //! All instances judged, which is what plans, explanations and what is shown are made of.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{Cause, Planned, Status};
 use crate::artifact::{ArtifactFile, is_among};
 use crate::cache::{Cache, Record};
+use crate::fingerprint::Fingerprint;
 use crate::graph::Graph;
 use crate::judge::{Judge, Judged, Made, Reason, Verdict};
 use crate::kind::{Registry, StageError};
@@ -17,31 +19,40 @@ pub(super) struct Survey<'a> {
     cache: &'a Cache,
     pub(super) judge: Judge<'a>,
     pub(super) names: Vec<String>,
-    /// By number; none for those that are not looked at.
+    /// By number; none for those that are not looked at. What was hashed is kept of those alone that are asked about.
     pub(super) judged: Vec<Option<Judged>>,
+    pub(super) fingerprints: Vec<Option<Fingerprint>>,
     /// What each fresh instance made, or what the one made that stands for it.
     pub(super) made: Vec<Option<Arc<Made>>>,
 }
 
 impl<'a> Survey<'a> {
+    /// Judges the instances that are selected and those they need; `asked` are those about which everything is to be told.
     pub(super) fn new(
         graph: &'a Graph,
         registry: &'a Registry,
         cache: &'a Cache,
         project: &'a Path,
         selected: Option<&[usize]>,
+        asked: &[usize],
     ) -> Self {
+        let asked: HashSet<usize> = asked.iter().copied().collect();
         let mut judge = Judge::new(graph, registry, cache, project);
         let mut made: Vec<Option<Arc<Made>>> = vec![None; graph.instances.len()];
         let mut all = Vec::with_capacity(graph.instances.len());
+        let mut fingerprints = vec![None; graph.instances.len()];
         for (number, needed) in graph.needed(selected).into_iter().enumerate() {
             if !needed {
                 all.push(None);
                 continue;
             }
-            let judged = judge.judge(number, |from| made[from].clone());
+            let mut judged = judge.judge(number, |from| made[from].clone());
+            fingerprints[number] = judged.key.as_ref().map(|key| key.fingerprint);
+            if !asked.contains(&number) {
+                judged.key = None;
+            }
             made[number] = match &judged.verdict {
-                Verdict::Fresh(record) => Some(Arc::new(Made::new(record.artifact.clone()))),
+                Verdict::Fresh(record) => Some(Arc::new(Made::of(Arc::clone(record)))),
                 Verdict::SharedWith(first) => made[*first].clone(),
                 _ => None,
             };
@@ -54,6 +65,7 @@ impl<'a> Survey<'a> {
             judge,
             names,
             judged: all,
+            fingerprints,
             made,
         }
     }
@@ -143,8 +155,7 @@ impl<'a> Survey<'a> {
     ) -> Result<Planned, StageError> {
         let instance = &self.graph.instances[number];
         let name = |number: &usize| self.names[*number].clone();
-        let verdict = self.judged[number].as_ref().map(|judged| judged.verdict.clone());
-        let status = match &verdict {
+        let status = match self.judged[number].as_ref().map(|judged| &judged.verdict) {
             Some(Verdict::Fresh(_)) => Status::Fresh,
             Some(Verdict::Stale(reasons)) => Status::Stale {
                 reasons: reasons.clone(),
@@ -178,10 +189,7 @@ impl<'a> Survey<'a> {
             kind: instance.kind.clone(),
             axes: instance.axes.clone(),
             status,
-            fingerprint: self.judged[number]
-                .as_ref()
-                .and_then(|judged| judged.key.as_ref())
-                .map(|key| key.fingerprint),
+            fingerprint: self.fingerprints[number],
             cause,
             seconds,
             repairs,

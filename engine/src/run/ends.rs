@@ -100,8 +100,8 @@ impl Scheduler<'_> {
     /// An instance is done: those that read from it go on, and so do those that it stands for.
     pub(super) fn settle(&mut self, number: usize, record: Arc<Record>, outcome: Outcome) {
         let made = match &self.slots[number].made {
-            Some(made) if made.artifact == record.artifact => Arc::clone(made),
-            _ => Arc::new(Made::new(record.artifact.clone())),
+            Some(made) if *made.artifact() == record.artifact => Arc::clone(made),
+            _ => Arc::new(Made::of(Arc::clone(&record))),
         };
         let slot = &mut self.slots[number];
         let before = slot.made.replace(Arc::clone(&made));
@@ -122,7 +122,7 @@ impl Scheduler<'_> {
                     self.wait_less(reader);
                 }
             }
-            Some(before) if before.artifact != made.artifact => self.judge_readers_again(number),
+            Some(before) if before.artifact() != made.artifact() => self.judge_readers_again(number),
             Some(_) => {}
         }
         for asker in std::mem::take(&mut self.slots[number].askers) {
@@ -202,7 +202,7 @@ impl Scheduler<'_> {
 
     pub(super) fn publish(&mut self, number: usize, made: &Made) {
         for publish in &self.graph.instances[number].publish {
-            match self.publisher.publish(publish, &made.artifact) {
+            match self.publisher.publish(publish, made.artifact()) {
                 Ok(false) => {}
                 Ok(true) => {
                     let target = publish.target.clone();

@@ -264,10 +264,11 @@ impl<'a> Scheduler<'a> {
             Some(need) => need,
             None => {
                 let resources = &instance.resources;
-                let heavy = self.registry.get(&instance.kind).map(|kind| kind.weight()) == Some(Weight::Heavy);
+                let weight = self.registry.get(&instance.kind).map(|kind| kind.weight());
+                let is_measured = matches!(weight, Some(Weight::Heavy | Weight::Foreign));
                 let memory = resources.memory.or_else(|| {
                     // What cannot be read says nothing; it is judged elsewhere.
-                    let last = heavy.then(|| self.judge.last_record(instance).ok()??.peak_memory);
+                    let last = is_measured.then(|| self.judge.last_record(instance).ok()??.peak_memory);
                     last.flatten().map(with_margin)
                 });
                 let need = Need {

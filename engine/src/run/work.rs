@@ -109,7 +109,7 @@ impl Workshop<'_> {
         let _lock = self
             .cache
             .lock(&fingerprint.to_string(), &self.options.cancel, waiting)?;
-        let before = self.cache.record(fingerprint)?;
+        let before = self.cache.record_of(fingerprint, &task.key.document)?;
         if !task.force
             && let Some(record) = &before
             && self.cache.is_complete(&record.artifact)
@@ -124,7 +124,7 @@ impl Workshop<'_> {
             files::remove_folder(&self.cache.unfinished(fingerprint))?;
         }
         let started = Instant::now();
-        let (finished, peak_memory) = self.attempt(task, instance, &inputs, &sink, |again| tell(again))?;
+        let finished = self.attempt(task, instance, &inputs, &sink, |again| tell(again))?;
         let seconds = started.elapsed().as_secs_f64();
         self.check_input_files(&task.key)?;
 
@@ -136,7 +136,7 @@ impl Workshop<'_> {
             .filter(|(name, _)| kind_recorded(name));
         let record = Record {
             fingerprint: *fingerprint,
-            document: task.key.document.clone(),
+            document: Arc::clone(&task.key.document),
             instance: task.name.clone(),
             manifest: self.graph.name.clone(),
             recorded: settings.map(|(name, value)| (name.clone(), value.clone())).collect(),
@@ -148,7 +148,7 @@ impl Workshop<'_> {
             finished_at: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
-            peak_memory,
+            peak_memory: finished.peak_memory,
             device: self.device(task),
             resources: instance.resources,
             machine: machine(),
@@ -170,16 +170,16 @@ impl Workshop<'_> {
         inputs: &BTreeMap<String, JobInput>,
         sink: &Sink,
         tell: impl Fn(Told),
-    ) -> Result<(Finished, Option<u64>), StageError> {
+    ) -> Result<Finished, StageError> {
         let attempts = 1 + instance.resources.retries.unwrap_or(self.options.retries);
         let mut attempt = 1;
         loop {
             let staging = self.staging.take()?;
             let job = self.job(task, instance, inputs.clone(), staging.path());
-            let (outcome, peak_memory) = self.execute(job, task, sink);
+            let outcome = self.execute(job, task, sink);
             drop(staging);
             let error = match outcome {
-                Ok(finished) => return Ok((finished, peak_memory)),
+                Ok(finished) => return Ok(finished),
                 Err(error) => error,
             };
             let stopped = self.options.cancel.load(Ordering::Relaxed);
@@ -201,11 +201,16 @@ impl Workshop<'_> {
 
     /// The device that an instance is asked to use: with devices of its own, the first of them.
     fn device(&self, task: &Task) -> String {
+        let is_process = match self.weight(&self.graph.instances[task.number].kind) {
+            Some(Weight::Heavy) => self.options.program.is_some(),
+            Some(Weight::Foreign) => true,
+            Some(Weight::Light) | None => false,
+        };
         match task.devices.as_deref() {
             None => self.options.device.clone(),
             Some([]) => "cpu".to_owned(),
             // A process of its own sees no others, and counts them from 0.
-            Some(_) if self.options.program.is_some() => "cuda:0".to_owned(),
+            Some(_) if is_process => "cuda:0".to_owned(),
             Some([first, ..]) => format!("cuda:{first}"),
         }
     }
@@ -235,21 +240,21 @@ impl Workshop<'_> {
         }
     }
 
-    fn execute(&self, job: Job, task: &Task, sink: &Sink) -> (Result<Finished, StageError>, Option<u64>) {
-        let weight = self.registry.get(&job.kind).map(|kind| kind.weight());
-        match (&self.options.program, weight) {
+    fn execute(&self, job: Job, task: &Task, sink: &Sink) -> Result<Finished, StageError> {
+        match (&self.options.program, self.weight(&job.kind)) {
             (Some(program), Some(Weight::Heavy)) => {
                 let log = self.cache.log_path(&task.key.fingerprint);
                 execute_in_child(&job, program, &log, &self.children, sink, &self.options.cancel)
             }
             _ => {
                 let cancel = Arc::clone(&self.options.cancel);
-                (
-                    execute(job, self.registry, self.cache, Arc::clone(sink), cancel, false),
-                    None,
-                )
+                execute(job, self.registry, self.cache, Arc::clone(sink), cancel, false)
             }
         }
+    }
+
+    fn weight(&self, kind: &str) -> Option<Weight> {
+        self.registry.get(kind).map(|kind| kind.weight())
     }
 
     /// Verifies and opens what the instance reads.
@@ -262,7 +267,7 @@ impl Workshop<'_> {
         let mut inputs = BTreeMap::new();
         let mut open = |from: usize, parts: &[String]| {
             let opened = match upstream.get(&from) {
-                Some(made) => self.cache.open_artifact(&made.artifact, Some(parts)),
+                Some(made) => self.cache.open_artifact(made.artifact(), Some(parts)),
                 None => Err(BytesGone::default()),
             };
             opened.map_err(|bytes| gone.push((from, bytes))).ok()

@@ -309,6 +309,29 @@ fn what_it_leaves_running_ends_with_it() {
     wait_until("what it started is gone", || !is_running(sleeping.trim()));
 }
 
+#[test]
+fn a_command_ends_with_all_it_started_when_its_run_is_killed() {
+    // Half a second in which the guard surely hears of it.
+    let mut project = project("run: |\n  sleep 1000 &\n  sleep 0.5\n  echo $! > PIDS\n  sleep 1000");
+    let pids = project.folder().join("pids");
+    project.replace("PIDS", pids.to_str().unwrap());
+    let mut run = run_command(&project).spawn().unwrap();
+    let read = || fs::read_to_string(&pids).unwrap_or_default();
+    wait_until("it runs", || read().ends_with('\n'));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    wait_until("what it started is gone", || !is_running(read().trim()));
+}
+
+#[test]
+fn the_memory_that_a_command_and_what_it_starts_hold_is_measured() {
+    let project = project("run: head -c 60000000 /dev/zero | tail -c 50000000 | wc -c > \"$OUT/bytes\"");
+    let summary = project.run_well();
+    let held = summary.instances[1].peak_memory.unwrap();
+    assert!(held > 50_000_000, "{held}");
+    assert_eq!(summary.instances[0].peak_memory, None);
+}
+
 /// Whether the process is there and no zombie.
 fn is_running(pid: &str) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();

@@ -1,9 +1,11 @@
-//! What the engine itself costs: a chain of small commands, and ten thousand instances that do next to nothing.
+//! What the engine itself costs: a chain of small commands, ten thousand instances that do next to nothing, and the hashing of
+//! input files.
 //!
-//! With a Python that has DVC or Snakemake, they run the same chain on the same machine.
+//! With a Python that has DVC or Snakemake, they run the same chain on the same machine; with b3sum, it hashes the same files.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -20,6 +22,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 /// How often each measurement is repeated; the least time is kept, since whatever else runs can only add to it.
 const REPEATS: usize = 3;
 
+/// What took longer is not repeated: a thing of the moment hardly matters in it.
+const LONG: Duration = Duration::from_secs(20);
+
 /// What to measure.
 pub(crate) struct Task<'a> {
     /// Commands in the chain.
@@ -30,6 +35,10 @@ pub(crate) struct Task<'a> {
     pub(crate) program: Option<&'a Path>,
     /// A Python that has DVC or Snakemake.
     pub(crate) python: Option<&'a Path>,
+    /// The program b3sum.
+    pub(crate) b3sum: Option<&'a Path>,
+    /// The length of a large input file, in GiB.
+    pub(crate) large: u64,
     /// Where the results are written.
     pub(crate) out: Option<&'a Path>,
 }
@@ -43,15 +52,38 @@ struct Measured {
     peak_mib: f64,
 }
 
+/// All measurements, and the projects they were made in. These are kept to the end: for minutes after many files were
+/// removed, ext4 is slow to make new ones, and the next measurement would be of that.
+#[derive(Default)]
+struct All {
+    measured: Vec<Measured>,
+    projects: Vec<tempfile::TempDir>,
+}
+
+impl All {
+    fn push(&mut self, one: Measured) {
+        self.measured.push(one);
+    }
+
+    /// Where the project is.
+    fn keep(&mut self, project: tempfile::TempDir) -> PathBuf {
+        let path = project.path().to_owned();
+        self.projects.push(project);
+        path
+    }
+}
+
 /// Measures and writes `engine.md` and `engine.json`.
 pub(crate) fn run(task: &Task<'_>, shell: &mut Shell) -> Outcome {
     let program = match task.program {
         Some(program) => absolute(program)?,
         None => target()?.join("release").join("nerpipe"),
     };
-    let mut all = Vec::new();
+    let mut all = All::default();
     chain(task, &program, &mut all)?;
     instances(task, &program, &mut all)?;
+    hashing(task, &program, &mut all)?;
+    large(task, &program, &mut all)?;
     if let Some(python) = task.python {
         let python = absolute(python)?;
         dvc(task.chain, &python, &mut all)?;
@@ -61,8 +93,9 @@ pub(crate) fn run(task: &Task<'_>, shell: &mut Shell) -> Outcome {
         Some(out) => out.to_owned(),
         None => target()?.join("bench"),
     };
-    let table = table(&all);
+    let table = table(&all.measured);
     let lines: Vec<Value> = all
+        .measured
         .iter()
         .map(|one| {
             json!({"what": one.what, "who": one.who, "seconds": one.seconds, "cpu_seconds": one.cpu_seconds, "peak_mib": one.peak_mib})
@@ -94,9 +127,8 @@ fn write(folder: &Path, name: &str, text: &str) -> Outcome {
     fs::write(folder.join(name), text).map_err(|error| format!("cannot write `{name}`: {error}"))
 }
 
-/// A chain of `cp`, run the first time and once more.
-fn chain(task: &Task<'_>, program: &Path, all: &mut Vec<Measured>) -> Outcome {
-    let count = task.chain;
+/// A throwaway project with `chain.yaml`, a chain of `cp`.
+pub(crate) fn chain_project(count: usize) -> Outcome<tempfile::TempDir> {
     // The copies bear numbers: equal commands on equal bytes would run once.
     let first = "s0: {kind: command, with: {run: 'cp start \"$OUT/x0\"', files: [start]}}";
     let mut manifest = format!("name: chain\nstages:\n  {first}\n");
@@ -107,18 +139,20 @@ fn chain(task: &Task<'_>, program: &Path, all: &mut Vec<Measured>) -> Outcome {
             "  s{number}: {{kind: command, inputs: {{before: s{before}}}, with: {{run: 'cp \"$BEFORE/x{before}\" \"$OUT/x{number}\"'}}}}"
         );
     }
-    let fresh = || -> Outcome<tempfile::TempDir> {
-        let folder = folder()?;
-        write(folder.path(), "start", "start\n")?;
-        write(folder.path(), "chain.yaml", &manifest)?;
-        Ok(folder)
-    };
+    let folder = folder()?;
+    write(folder.path(), "start", "start\n")?;
+    write(folder.path(), "chain.yaml", &manifest)?;
+    Ok(folder)
+}
+
+/// The chain, run the first time and once more.
+fn chain(task: &Task<'_>, program: &Path, all: &mut All) -> Outcome {
     let command = |folder: &Path| {
         let mut command = Command::new(program);
         command.args(["run", "chain.yaml"]).current_dir(folder);
         command
     };
-    first_and_again(count, "nerpipe", &fresh, &command, all)
+    first_and_again(task.chain, "nerpipe", &|| chain_project(task.chain), &command, all)
 }
 
 /// Measures a chain from nothing and, in the same place, with nothing to do.
@@ -127,22 +161,21 @@ fn first_and_again(
     who: &'static str,
     fresh: &dyn Fn() -> Outcome<tempfile::TempDir>,
     command: &dyn Fn(&Path) -> Command,
-    all: &mut Vec<Measured>,
+    all: &mut All,
 ) -> Outcome {
-    let mut last = fresh()?;
+    let mut project = PathBuf::new();
     let first = least(|| {
-        last = fresh()?;
-        measure(&mut command(last.path()))
+        project = all.keep(fresh()?);
+        measure(&mut command(&project))
     })?;
     all.push(first.named(format!("chain of {count} cp, first run"), who));
-    let again = least(|| measure(&mut command(last.path())))?;
+    let again = least(|| measure(&mut command(&project)))?;
     all.push(again.named(format!("chain of {count} cp, nothing to do"), who));
     Ok(())
 }
 
-/// Many instances of a light kind: one sentence is read at as many limits.
-fn instances(task: &Task<'_>, program: &Path, all: &mut Vec<Measured>) -> Outcome {
-    let count = task.instances;
+/// A throwaway project with `many.yaml`, many instances of a light kind: one sentence is read at as many limits.
+pub(crate) fn many_project(count: usize) -> Outcome<tempfile::TempDir> {
     let folder = folder()?;
     let sentence = json!({
         "id": "1", "text": "Ada", "tokens": ["Ada"],
@@ -155,9 +188,16 @@ fn instances(task: &Task<'_>, program: &Path, all: &mut Vec<Measured>) -> Outcom
          corpus: {{kind: load, with: {{train: one.jsonl, limit: '${{n}}'}}}}\n"
     );
     write(folder.path(), "many.yaml", &manifest)?;
+    Ok(folder)
+}
+
+/// Many instances, planned and run.
+fn instances(task: &Task<'_>, program: &Path, all: &mut All) -> Outcome {
+    let count = task.instances;
+    let folder = all.keep(many_project(count)?);
     let nerpipe = |verb: &str| {
         let mut command = Command::new(program);
-        command.args([verb, "many.yaml"]).current_dir(folder.path());
+        command.args([verb, "many.yaml"]).current_dir(&folder);
         command
     };
     let plan = least(|| measure(&mut nerpipe("plan")))?;
@@ -172,8 +212,85 @@ fn instances(task: &Task<'_>, program: &Path, all: &mut Vec<Measured>) -> Outcom
     Ok(())
 }
 
+/// How many MiB are hashed, in one file and in many.
+const HASHED: usize = 1024;
+/// In how many files.
+const FILES: usize = 2048;
+
+/// Input files that are hashed anew, by a plan and by b3sum.
+fn hashing(task: &Task<'_>, program: &Path, all: &mut All) -> Outcome {
+    let b3sum = task.b3sum.map(absolute).transpose()?;
+    if b3sum.is_none() {
+        println!("hashing has nothing beside it: give `--b3sum FILE`");
+    }
+    let folder = all.keep(folder()?);
+    for (count, name) in [(1, "one"), (FILES, "many")] {
+        let place = folder.join(name);
+        fs::create_dir(&place).map_err(|error| format!("cannot create `{name}`: {error}"))?;
+        for number in 0..count {
+            noise(&place.join(format!("{number:04}")), HASHED * MIB / count, number as u64)
+                .map_err(|error| format!("cannot write a file to hash: {error}"))?;
+        }
+        let stage = format!("{{kind: command, with: {{run: 'true', files: ['{name}/*']}}}}");
+        let manifest = format!("{name}.yaml");
+        write(&folder, &manifest, &format!("name: hash\nstages: {{s: {stage}}}\n"))?;
+        let what = match count {
+            1 => format!("hash of {HASHED} MiB in one file"),
+            count => format!("hash of {HASHED} MiB in {count} files"),
+        };
+        let mut plan = Command::new(program);
+        plan.args(["plan", "-q", "--rehash", &manifest]).current_dir(&folder);
+        all.push(least(|| measure(&mut plan))?.named(what.clone(), "nerpipe"));
+        if let Some(b3sum) = &b3sum {
+            let files = (0..count).map(|number| format!("{name}/{number:04}"));
+            let mut sum = Command::new(b3sum);
+            sum.args(files).current_dir(&folder);
+            all.push(least(|| measure(&mut sum))?.named(what, "b3sum"));
+        }
+    }
+    Ok(())
+}
+
+const MIB: usize = 1024 * 1024;
+
+/// Writes bytes that look random.
+fn noise(path: &Path, bytes: usize, seed: u64) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    // Xorshift, which must not begin with 0.
+    let mut state = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    for _ in 0..bytes / 8 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        file.write_all(&state.to_le_bytes())?;
+    }
+    file.flush()
+}
+
+/// A younger file may change again without its times telling, so its digest is not remembered.
+const OLD_ENOUGH: Duration = Duration::from_millis(2100);
+
+/// A large input file, hashed once and not again. It is all zeros, which take no space on the disk.
+fn large(task: &Task<'_>, program: &Path, all: &mut All) -> Outcome {
+    if task.large == 0 {
+        return Ok(());
+    }
+    let folder = all.keep(folder()?);
+    let made = File::create(folder.join("large")).and_then(|file| file.set_len(task.large << 30));
+    made.map_err(|error| format!("cannot make a large file: {error}"))?;
+    let stage = "{kind: command, with: {run: 'true', files: [large]}}";
+    write(&folder, "large.yaml", &format!("name: large\nstages: {{s: {stage}}}\n"))?;
+    thread::sleep(OLD_ENOUGH);
+    let mut plan = Command::new(program);
+    plan.args(["plan", "-q", "large.yaml"]).current_dir(&folder);
+    let input = format!("an input of {} GiB", task.large);
+    all.push(measure(&mut plan)?.named(format!("plan with {input}, hashed"), "nerpipe"));
+    all.push(least(|| measure(&mut plan))?.named(format!("plan with {input}, unchanged"), "nerpipe"));
+    Ok(())
+}
+
 /// The same chain in DVC, if the Python has it.
-fn dvc(count: usize, python: &Path, all: &mut Vec<Measured>) -> Outcome {
+fn dvc(count: usize, python: &Path, all: &mut All) -> Outcome {
     if !has(python, "dvc") {
         return Ok(());
     }
@@ -204,7 +321,7 @@ fn dvc(count: usize, python: &Path, all: &mut Vec<Measured>) -> Outcome {
 }
 
 /// The same chain in Snakemake, if the Python has it.
-fn snakemake(count: usize, python: &Path, all: &mut Vec<Measured>) -> Outcome {
+fn snakemake(count: usize, python: &Path, all: &mut All) -> Outcome {
     if !has(python, "snakemake") {
         return Ok(());
     }
@@ -266,8 +383,12 @@ impl Took {
 
 /// The execution of several that took the least CPU time.
 fn least(mut once: impl FnMut() -> Outcome<Took>) -> Outcome<Took> {
+    let begun = Instant::now();
     let mut best = once()?;
     for _ in 1..REPEATS {
+        if begun.elapsed() > LONG {
+            break;
+        }
         let other = once()?;
         if other.cpu_seconds < best.cpu_seconds {
             best = other;
