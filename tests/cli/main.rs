@@ -18,3 +18,5 @@ mod resume;
 mod run;
 mod show;
 mod status;
+#[cfg(target_os = "linux")]
+mod terminal;
