@@ -229,7 +229,11 @@ enum Shape {
 }
 
 /// Maps under these keys have other keys in each manifest.
-const NAMED: [&str; 9] = [
+const NAMED: [&str; 13] = [
+    "datasets",
+    "labels",
+    "languages",
+    "settled",
     "settings",
     "axes",
     "inputs",
