@@ -8,7 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 
 use crate::commands::{
-    cache, completions, convert, data, evaluate, exec, explain, graph, logs, man, plan, predict, run, show, status,
+    cache, completions, convert, data, evaluate, exec, explain, graph, logs, man, plan, predict, run, schema, show,
+    status,
 };
 use crate::completion;
 use crate::exit::{Error, Exit};
@@ -39,6 +40,10 @@ Start here:
 Exit codes: 0 done, 1 an instance failed or data are wrong, 2 wrong command line, 3 wrong manifest, 4 cache or disk trouble,
 5 something would run (`plan --exit-code`), 130 interrupted";
 
+const SCHEMA_HELP: &str = "\
+Keep it in a file, nerpipe schema > nerpipe.schema.json, and begin manifests with this line:
+  # yaml-language-server: $schema=nerpipe.schema.json";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run what is missing, publish the results, print the report
@@ -65,6 +70,9 @@ pub(crate) enum Command {
     Predict(predict::PredictArgs),
     /// Print a JSON config of the reference trainer as a manifest
     Convert(convert::ConvertArgs),
+    /// Print the JSON Schema of manifests, with which editors check and complete them
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
     /// Print a script that completes command lines in a shell, names of the manifest included
     Completions(completions::CompletionsArgs),
     /// Write the manual's pages into a folder
@@ -90,6 +98,7 @@ impl Command {
             Self::Explain(args) => explain::explain(args, terminal),
             Self::Graph(args) => graph::graph(args, terminal),
             Self::Cache(args) => cache::cache(args, terminal),
+            Self::Schema => schema::schema(terminal),
             Self::Completions(args) => completions::completions(args, terminal),
             Self::Man(args) => man::man(args),
             Self::Exec(args) => exec::exec(args),

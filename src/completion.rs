@@ -76,7 +76,7 @@ fn graph(words: &[OsString]) -> Option<Graph> {
     });
     let known = std::iter::once(manifest).chain(known);
     let pipeline = Words::try_parse_from(known).ok()?.pipeline;
-    Expanded::read(&pipeline).ok().map(|expanded| expanded.graph)
+    Expanded::read_silently(&pipeline).ok().map(|expanded| expanded.graph)
 }
 
 fn is_manifest(extension: &OsStr) -> bool {

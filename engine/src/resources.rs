@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::interpolate::{VarsOnly, interpolate};
 use crate::manifest::reader::{Reader, given, kind_of};
+use crate::schema::{Key, or_reference};
 use crate::source::ValuePath;
 
 /// What an instance needs. What is not said is decided by the run.
@@ -68,7 +69,7 @@ impl Resources {
             return resources;
         };
         reader.keys(map, path, &KEYS, "`resources`");
-        for key in KEYS {
+        for key in KEYS.map(|key| key.name) {
             let Some(written) = given(map, key) else { continue };
             let path = path.child(key);
             let value = match interpolate(written, &VarsOnly(vars)) {
@@ -119,7 +120,33 @@ mod seconds {
 }
 
 /// The keys of `resources`.
-const KEYS: [&str; 5] = ["threads", "memory", "devices", "timeout", "retries"];
+pub(crate) const KEYS: [Key; 5] = [
+    Key::new("threads", "Threads it has, and waits for.", || number_from(1)),
+    Key::new(
+        "memory",
+        "Memory that must be free before it begins, such as `4G`.",
+        amount,
+    ),
+    Key::new("devices", "Accelerators of its own, if the run hands them out.", || {
+        number_from(0)
+    }),
+    Key::new(
+        "timeout",
+        "It is ended after this time, such as `90s`, `30m` or `1h30m`.",
+        amount,
+    ),
+    Key::new("retries", "How often it is tried again if its process dies.", || {
+        number_from(0)
+    }),
+];
+
+fn number_from(least: u64) -> Value {
+    or_reference(json!({"type": "integer", "minimum": least, "maximum": MOST}))
+}
+
+fn amount() -> Value {
+    json!({"type": ["string", "number"]})
+}
 
 /// More of anything is a mistake.
 const MOST: u64 = 1_000_000;

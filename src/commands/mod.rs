@@ -15,8 +15,10 @@ mod names;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod show;
 pub(crate) mod status;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +53,7 @@ impl Session {
             registry,
             graph,
             project,
-        } = Expanded::read_with(pipeline, fetch)?;
+        } = Expanded::read_with(pipeline, fetch, true)?;
         Self::of(registry, graph, project, pipeline.cache_dir.as_deref(), pipeline.rehash)
     }
 
@@ -110,12 +112,17 @@ pub(crate) struct Expanded {
 impl Expanded {
     /// Reads and expands the manifest. Nothing is downloaded.
     pub(crate) fn read(pipeline: &Pipeline) -> Result<Self, Error> {
-        Self::read_with(pipeline, Fetch::Never)
+        Self::read_with(pipeline, Fetch::Never, true)
     }
 
-    fn read_with(pipeline: &Pipeline, fetch: Fetch) -> Result<Self, Error> {
+    /// As [`Expanded::read`], and nobody is told anything.
+    pub(crate) fn read_silently(pipeline: &Pipeline) -> Result<Self, Error> {
+        Self::read_with(pipeline, Fetch::Never, false)
+    }
+
+    fn read_with(pipeline: &Pipeline, fetch: Fetch, tell: bool) -> Result<Self, Error> {
         let project = project(pipeline.project.as_deref())?;
-        let (registry, graph) = manifest::read(pipeline, &project, fetch)?;
+        let (registry, graph) = manifest::read(pipeline, &project, fetch, tell)?;
         Ok(Self {
             registry,
             graph,

@@ -86,6 +86,12 @@ impl Graph {
             name: manifest.name.clone(),
             instances,
             cells: manifest.sweep.cells.len(),
+            globs: manifest
+                .sweep
+                .axes
+                .iter()
+                .filter_map(|axis| axis.glob.clone())
+                .collect(),
         })
     }
 }
