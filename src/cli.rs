@@ -51,9 +51,9 @@ pub(crate) enum Command {
     /// Show what `run` would do and why; runs nothing
     Plan(plan::PlanArgs),
     /// Explain why instances would run: the fields that differ from an earlier run, old and new
-    Explain(explain::ExplainArgs),
+    Explain(Instances),
     /// Show instances: their settings, inputs, digests and files
-    Show(show::ShowArgs),
+    Show(Instances),
     /// Draw the stages and what they read, as Mermaid or DOT
     Graph(graph::GraphArgs),
     /// Show what runs do right now: instances, steps, time left, failures
@@ -140,6 +140,17 @@ pub(crate) struct Pipeline {
     pub(crate) rehash: bool,
 }
 
+/// Where the cache is.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The project folder [default: the working directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+    /// Where artifacts are kept [default: `cache` in the project]
+    #[arg(long, value_name = "DIR", env = "NERPIPE_CACHE_DIR", hide_env_values = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
 /// What a command that can look at a part of a manifest takes.
 #[derive(Debug, Args)]
 pub(crate) struct Selectors {
@@ -150,6 +161,19 @@ pub(crate) struct Selectors {
     /// needs them.
     #[arg(value_name = "SELECTOR", add = ArgValueCompleter::new(completion::selectors))]
     pub(crate) selectors: Vec<String>,
+}
+
+/// What a command that tells something of single instances takes.
+#[derive(Debug, Args)]
+pub(crate) struct Instances {
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    /// Which instances: `model@loss=bce,seed=1`, `model`, `loss=bce`; `+x` is x and all it needs, `x+` x and all that needs it
+    #[arg(value_name = "SELECTOR", required = true, add = ArgValueCompleter::new(completion::selectors))]
+    pub(crate) selectors: Vec<String>,
+    /// Print one JSON object a line, one for each instance
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A number from 1.
