@@ -192,7 +192,7 @@ stages:
     kind: train
     inputs: {tokens: tokens, token_encoder: encoder}
     with: {loss_fn: '${loss.fn}', prediction_threshold: '${loss.threshold}', max_steps: 5, eval_steps: null, learning_rate: 1e-4, seed: '${seed}'}
-    resources: {threads: 2, memory: 4G, timeout: 1h, retries: '${vars.steps}'}
+    resources: {threads: 2, memory: 4G, timeout: 1h, retries: '${vars.steps}', limits: {site: 2}}
     publish: 'models/${loss}'
   scores: {kind: evaluate, inputs: {model: model, tokens: tokens}, with: {thresholds: ['${loss.threshold}', calibrated, 0.5]}}
   table:
@@ -220,6 +220,7 @@ fn what_is_right_fits_and_what_is_wrong_does_not() {
         ),
         ("publish: 'models", "publsh: 'models", "/stages/model/publsh"),
         ("memory: 4G", "memry: 4G", "/stages/model/resources/memry"),
+        ("site: 2", "site: none", "/stages/model/resources/limits/site"),
         ("over: [seed]", "ovr: [seed]", "/stages/table/inputs/scores/ovr"),
         // Kinds, ports and settings.
         ("kind: evaluate", "kind: evaluat", "/stages/scores/kind"),

@@ -260,8 +260,8 @@ impl<'a> Scheduler<'a> {
     /// What an instance needs: what its stage says; of memory otherwise what the same stage held before, and a little more.
     fn need(&mut self, number: usize) -> Need {
         let instance = &self.graph.instances[number];
-        let mut need = match self.slots[number].need {
-            Some(need) => need,
+        let mut need = match &self.slots[number].need {
+            Some(need) => need.clone(),
             None => {
                 let resources = &instance.resources;
                 let heavy = self.registry.get(&instance.kind).map(|kind| kind.weight()) == Some(Weight::Heavy);
@@ -274,8 +274,13 @@ impl<'a> Scheduler<'a> {
                     threads: resources.threads,
                     memory: memory.unwrap_or(0),
                     devices: resources.devices.unwrap_or(0),
+                    limits: resources
+                        .limits
+                        .iter()
+                        .map(|(name, most)| (name.clone(), *most))
+                        .collect(),
                 };
-                self.slots[number].need = Some(need);
+                self.slots[number].need = Some(need.clone());
                 if let Some(memory) = self.pool.exceeds_memory(need.memory) {
                     let (needs, there) = (in_units(need.memory), in_units(memory));
                     self.warn(

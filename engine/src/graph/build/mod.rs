@@ -289,7 +289,7 @@ impl<'a> Builder<'a> {
             wires,
             files,
             publish: targets,
-            resources: self.manifest.stages[name].resources.or(kind.resources()),
+            resources: self.manifest.stages[name].resources.clone().or(kind.resources()),
             cells: 1,
         }
     }
