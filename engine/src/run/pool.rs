@@ -87,6 +87,23 @@ impl Pool {
         self.memory.filter(|memory| bytes > *memory)
     }
 
+    /// How many of these could run side by side as far as limits go, at most as many as may run at all.
+    pub(super) fn side_by_side<'a>(&self, limits: impl Iterator<Item = &'a BTreeMap<String, usize>>) -> usize {
+        let mut held: BTreeMap<&str, usize> = self.held.iter().map(|(name, held)| (name.as_str(), *held)).collect();
+        let mut fit = 0;
+        for limits in limits {
+            let has_room = |(name, most): (&String, &usize)| held.get(name.as_str()).is_none_or(|held| held < most);
+            if fit == self.jobs || !limits.iter().all(has_room) {
+                continue;
+            }
+            fit += 1;
+            for name in limits.keys() {
+                *held.entry(name).or_default() += 1;
+            }
+        }
+        fit
+    }
+
     /// Takes what an instance needs, if it is free. `candidates` instances could begin now, this one included: they get equal
     /// shares of the threads that are free.
     pub(super) fn take(&mut self, need: &Need, candidates: usize) -> Option<Share> {
@@ -254,6 +271,19 @@ mod tests {
         pool.give_back(&both);
         assert!(pool.take(&limited(&[("a", 2), ("b", 1)]), 1).is_some());
         pool.give_back(&again);
+    }
+
+    #[test]
+    fn what_a_limit_keeps_waiting_takes_no_share_of_the_threads() {
+        let mut pool = pool(4, 8, None, &[]);
+        let limits = BTreeMap::from([("a".to_owned(), 1)]);
+        let waiting = |pool: &Pool, free: usize| {
+            let free = std::iter::repeat_n(&BTreeMap::new(), free).cloned().collect::<Vec<_>>();
+            pool.side_by_side(std::iter::repeat_n(&limits, 3).chain(&free))
+        };
+        assert_eq!([0, 1, 9].map(|free| waiting(&pool, free)), [1, 2, 4]);
+        let alone = pool.take(&limited(&[("a", 1)]), 1).unwrap();
+        assert_eq!((alone.threads, waiting(&pool, 0)), (8, 0));
     }
 
     proptest! {
