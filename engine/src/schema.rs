@@ -1,6 +1,6 @@
 //! The JSON Schema of manifests, for editors.
 //!
-//! It is put together from what manifests are checked by: the lists of [`Key`]s that the reader goes by, and each kind's fields,
+//! It is put together from what manifests are checked by: the lists of keys that the reader goes by, and each kind's fields,
 //! ports and settings. So it can say less than the checks do, and cannot say anything else: nothing here names a setting.
 
 use serde_json::{Map, Value, json};
@@ -264,7 +264,9 @@ fn inside(schema: Value) -> Value {
     }
     let open = |value: &mut Value| *value = or_reference(inside(value.take()));
     for key in ["items", "additionalProperties"] {
-        schema.get_mut(key).map(open);
+        if let Some(value) = schema.get_mut(key) {
+            open(value);
+        }
     }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(open);
