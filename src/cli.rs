@@ -8,7 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 
 use crate::commands::{
-    cache, completions, convert, data, evaluate, exec, explain, graph, logs, man, plan, predict, run, show, status,
+    cache, completions, convert, data, evaluate, exec, explain, graph, logs, man, plan, predict, run, schema, show,
+    status,
 };
 use crate::completion;
 use crate::exit::{Error, Exit};
@@ -39,6 +40,10 @@ Start here:
 Exit codes: 0 done, 1 an instance failed or data are wrong, 2 wrong command line, 3 wrong manifest, 4 cache or disk trouble,
 5 something would run (`plan --exit-code`), 130 interrupted";
 
+const SCHEMA_HELP: &str = "\
+Keep it in a file, nerpipe schema > nerpipe.schema.json, and begin manifests with this line:
+  # yaml-language-server: $schema=nerpipe.schema.json";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run what is missing, publish the results, print the report
@@ -46,9 +51,9 @@ pub(crate) enum Command {
     /// Show what `run` would do and why; runs nothing
     Plan(plan::PlanArgs),
     /// Explain why instances would run: the fields that differ from an earlier run, old and new
-    Explain(explain::ExplainArgs),
+    Explain(Instances),
     /// Show instances: their settings, inputs, digests and files
-    Show(show::ShowArgs),
+    Show(Instances),
     /// Draw the stages and what they read, as Mermaid or DOT
     Graph(graph::GraphArgs),
     /// Show what runs do right now: instances, steps, time left, failures
@@ -65,6 +70,9 @@ pub(crate) enum Command {
     Predict(predict::PredictArgs),
     /// Print a JSON config of the reference trainer as a manifest
     Convert(convert::ConvertArgs),
+    /// Print the JSON Schema of manifests, with which editors check and complete them
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
     /// Print a script that completes command lines in a shell, names of the manifest included
     Completions(completions::CompletionsArgs),
     /// Write the manual's pages into a folder
@@ -90,6 +98,7 @@ impl Command {
             Self::Explain(args) => explain::explain(args, terminal),
             Self::Graph(args) => graph::graph(args, terminal),
             Self::Cache(args) => cache::cache(args, terminal),
+            Self::Schema => schema::schema(terminal),
             Self::Completions(args) => completions::completions(args, terminal),
             Self::Man(args) => man::man(args),
             Self::Exec(args) => exec::exec(args),
@@ -131,6 +140,17 @@ pub(crate) struct Pipeline {
     pub(crate) rehash: bool,
 }
 
+/// Where the cache is.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The project folder [default: the working directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+    /// Where artifacts are kept [default: `cache` in the project]
+    #[arg(long, value_name = "DIR", env = "NERPIPE_CACHE_DIR", hide_env_values = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
 /// What a command that can look at a part of a manifest takes.
 #[derive(Debug, Args)]
 pub(crate) struct Selectors {
@@ -141,6 +161,19 @@ pub(crate) struct Selectors {
     /// needs them.
     #[arg(value_name = "SELECTOR", add = ArgValueCompleter::new(completion::selectors))]
     pub(crate) selectors: Vec<String>,
+}
+
+/// What a command that tells something of single instances takes.
+#[derive(Debug, Args)]
+pub(crate) struct Instances {
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    /// Which instances: `model@loss=bce,seed=1`, `model`, `loss=bce`; `+x` is x and all it needs, `x+` x and all that needs it
+    #[arg(value_name = "SELECTOR", required = true, add = ArgValueCompleter::new(completion::selectors))]
+    pub(crate) selectors: Vec<String>,
+    /// Print one JSON object a line, one for each instance
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A number from 1.

@@ -20,7 +20,7 @@ use crate::commands::Expanded;
 pub(crate) const VARIABLE: &str = "NERPIPE_COMPLETE";
 
 /// The shells whose scripts are known.
-pub(crate) const SHELLS: Shells<'static> = Shells(&[&BashThatBreaksWords, &Zsh, &Fish]);
+pub(crate) const SHELLS: Shells<'static> = Shells(&[&BashThatBreaksWords, &ZshThatGoesOn, &Fish]);
 
 /// Answers a shell that asks for completions; does nothing otherwise.
 pub(crate) fn answer() {
@@ -76,7 +76,7 @@ fn graph(words: &[OsString]) -> Option<Graph> {
     });
     let known = std::iter::once(manifest).chain(known);
     let pipeline = Words::try_parse_from(known).ok()?.pipeline;
-    Expanded::read(&pipeline).ok().map(|expanded| expanded.graph)
+    Expanded::read_silently(&pipeline).ok().map(|expanded| expanded.graph)
 }
 
 fn is_manifest(extension: &OsStr) -> bool {
@@ -174,6 +174,62 @@ complete -o bashdefault -o nosort -F _nerpipe PROGRAM
         out: &mut dyn io::Write,
     ) -> io::Result<()> {
         Bash.write_complete(command, words, folder, out)
+    }
+}
+
+/// Zsh puts a blank behind a word that it has completed; behind `model@`, `loss=` and a folder the word goes on.
+struct ZshThatGoesOn;
+
+impl EnvCompleter for ZshThatGoesOn {
+    fn name(&self) -> &'static str {
+        "zsh"
+    }
+
+    fn is(&self, name: &str) -> bool {
+        name == "zsh"
+    }
+
+    fn write_registration(
+        &self,
+        variable: &str,
+        _name: &str,
+        program: &str,
+        completer: &str,
+        out: &mut dyn io::Write,
+    ) -> io::Result<()> {
+        let script = r#"#compdef PROGRAM
+_nerpipe() {
+    local completed value
+    local -a whole open
+    # What stands behind the cursor is not looked at.
+    for completed in "${(@f)$(VARIABLE=zsh _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((CURRENT - 1)) COMPLETER -- "${(@)words[1,CURRENT]}" 2> /dev/null)}"; do
+        value="${completed%%:*}"
+        case "$value" in
+            '') ;;
+            *[=@/]) open+=("$completed") ;;
+            *) whole+=("$completed") ;;
+        esac
+    done
+    [[ -n "$whole" ]] && _describe -V 'values' whole
+    [[ -n "$open" ]] && _describe -V 'values' open -S ''
+}
+compdef _nerpipe PROGRAM
+"#;
+        let script = script
+            .replace("VARIABLE", variable)
+            .replace("COMPLETER", completer)
+            .replace("PROGRAM", program);
+        out.write_all(script.as_bytes())
+    }
+
+    fn write_complete(
+        &self,
+        command: &mut clap::Command,
+        words: Vec<OsString>,
+        folder: Option<&Path>,
+        out: &mut dyn io::Write,
+    ) -> io::Result<()> {
+        Zsh.write_complete(command, words, folder, out)
     }
 }
 

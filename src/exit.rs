@@ -14,6 +14,9 @@ use std::process::ExitCode;
 
 use nerpipe_engine::{Diagnostics, StageError};
 
+use crate::render;
+use crate::terminal::Terminal;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -79,6 +82,26 @@ impl Error {
         Self::Environment {
             message: message.to_string(),
             help: None,
+        }
+    }
+
+    /// Shows it to a person.
+    pub(crate) fn tell(&self, terminal: &Terminal) {
+        match self {
+            Self::Usage { message, help } | Self::Environment { message, help } => {
+                terminal.error(message, help.as_deref());
+            }
+            Self::Manifest(diagnostics) => {
+                for diagnostic in diagnostics.iter() {
+                    terminal.err(&render::diagnostics::render(diagnostic, terminal.err.on));
+                    terminal.err("");
+                }
+                let errors = render::numbers::plural(diagnostics.len() as u64, "error");
+                terminal.err(&format!(
+                    "{}: {errors} in the manifest; nothing was started",
+                    terminal.err.red("error")
+                ));
+            }
         }
     }
 

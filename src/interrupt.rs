@@ -1,10 +1,18 @@
 //! Ctrl-C and SIGTERM: the first asks the run to stop, the second ends the program at once.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Raised once the program was asked to stop.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Whether nothing goes on that would take its time to stop.
+static IDLE: AtomicBool = AtomicBool::new(false);
+
+/// Says whether the program only waits, so that the first signal ends it at once and needs no word.
+pub(crate) fn idle(idle: bool) {
+    IDLE.store(idle, Ordering::SeqCst);
+}
 
 /// From now on the first signal raises the flag that is returned, and the second ends the process.
 pub(crate) fn watch() -> Arc<AtomicBool> {
@@ -21,7 +29,7 @@ const ONE_SIGNAL: u64 = 300;
 
 #[cfg(unix)]
 fn on_signals() {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     /// When the first signal came, in milliseconds.
     static FIRST_AT: AtomicU64 = AtomicU64::new(0);
@@ -43,6 +51,9 @@ fn on_signals() {
         let Some(flag) = INTERRUPTED.get() else { return };
         if !flag.swap(true, Ordering::SeqCst) {
             FIRST_AT.store(now(), Ordering::SeqCst);
+            if IDLE.load(Ordering::SeqCst) {
+                return;
+            }
             #[expect(
                 unsafe_code,
                 reason = "the standard streams take a lock, which a signal handler may not wait for"

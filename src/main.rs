@@ -16,7 +16,6 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::cli::Cli;
-use crate::exit::Error;
 use crate::terminal::Terminal;
 
 fn main() -> ExitCode {
@@ -37,28 +36,8 @@ fn main() -> ExitCode {
     match cli.command.perform(&terminal) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            tell(&error, &terminal);
+            error.tell(&terminal);
             ExitCode::from(error.code())
-        }
-    }
-}
-
-/// Shows an error to a person.
-fn tell(error: &Error, terminal: &Terminal) {
-    match error {
-        Error::Usage { message, help } | Error::Environment { message, help } => {
-            terminal.error(message, help.as_deref());
-        }
-        Error::Manifest(diagnostics) => {
-            for diagnostic in diagnostics.iter() {
-                terminal.err(&render::diagnostics::render(diagnostic, terminal.err.on));
-                terminal.err("");
-            }
-            let errors = render::numbers::plural(diagnostics.len() as u64, "error");
-            terminal.err(&format!(
-                "{}: {errors} in the manifest; nothing was started",
-                terminal.err.red("error")
-            ));
         }
     }
 }

@@ -15,7 +15,7 @@
 //!    it and nobody else.
 //! 5. [`mod@run`] executes what is stale: each instance is a [`job`], here or in a process of its own, and sees a
 //!    [`context`]. What it made is an [`artifact`]; its bytes go into the cache and its record last.
-//! 6. `publish` copies artifacts to where people look for them; [`event`]s tell how it goes.
+//! 6. `publish` copies artifacts to where people look for them; [`event`]s tell how it goes; [`watch`] sees when it is to be done again.
 //!
 //! [`testing`] runs one kind by itself.
 //!
@@ -82,12 +82,14 @@ mod process;
 mod publish;
 pub mod resources;
 pub mod run;
+pub mod schema;
 mod source;
 mod suggest;
 pub mod testing;
 #[cfg(test)]
 mod tests;
 mod threads;
+pub mod watch;
 
 pub use artifact::{Artifact, ArtifactFile, EVERY_PART, Input, Part, PartFile};
 pub use axes::MAX_CELLS;

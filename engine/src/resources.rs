@@ -3,13 +3,15 @@
 //! They decide when an instance runs and whether it is tried again, never what it makes: they are kept in the record and are no
 //! part of a fingerprint.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::interpolate::{VarsOnly, interpolate};
 use crate::manifest::reader::{Reader, given, kind_of};
+use crate::schema::{Key, or_reference};
 use crate::source::ValuePath;
 
 /// What an instance needs. What is not said is decided by the run.
@@ -23,7 +25,7 @@ use crate::source::ValuePath;
 /// let stage = Resources { threads: Some(2), ..Resources::default() };
 /// assert_eq!(stage.or(kind), Resources { threads: Some(2), devices: Some(1), ..Resources::default() });
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
     /// Threads; otherwise a share of those that are free.
@@ -41,18 +43,24 @@ pub struct Resources {
     /// How often it is tried again when its process dies; otherwise never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
+    /// Name → how many instances of all stages that name it may run side by side.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, usize>,
 }
 
 impl Resources {
     /// These, and what they do not say from `others`.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
+        let mut limits = others.limits;
+        limits.extend(self.limits);
         Self {
             threads: self.threads.or(others.threads),
             memory: self.memory.or(others.memory),
             devices: self.devices.or(others.devices),
             timeout: self.timeout.or(others.timeout),
             retries: self.retries.or(others.retries),
+            limits,
         }
     }
 
@@ -68,19 +76,35 @@ impl Resources {
             return resources;
         };
         reader.keys(map, path, &KEYS, "`resources`");
-        for key in KEYS {
-            let Some(written) = given(map, key) else { continue };
+        let read = |written: &Value, path: &ValuePath, reader: &mut Reader<'_>| {
+            let value = interpolate(written, &VarsOnly(vars));
+            value.unwrap_or_else(|errors| {
+                reader.bad_references(path, errors);
+                None
+            })
+        };
+        for key in KEYS.map(|key| key.name).into_iter().filter(|key| *key != LIMITS) {
             let path = path.child(key);
-            let value = match interpolate(written, &VarsOnly(vars)) {
-                Ok(Some(value)) => value,
-                Ok(None) => continue,
-                Err(errors) => {
-                    reader.bad_references(&path, errors);
-                    continue;
-                }
+            let Some(value) = given(map, key).and_then(|written| read(written, &path, reader)) else {
+                continue;
             };
             if let Err(problem) = resources.set(key, &value) {
                 reader.bad_value(&path, problem, None);
+            }
+        }
+        let path = path.child(LIMITS);
+        let limits = given(map, LIMITS).and_then(|limits| reader.map(limits, &path, "`limits`"));
+        for (name, written) in limits.into_iter().flatten() {
+            let path = path.child(name);
+            reader.name(name, &path, "a limit");
+            let Some(value) = read(written, &path, reader) else {
+                continue;
+            };
+            match count(name, &value, 1) {
+                Ok(most) => {
+                    resources.limits.insert(name.clone(), most as usize);
+                }
+                Err(problem) => reader.bad_value(&path, problem, None),
             }
         }
         resources
@@ -119,7 +143,41 @@ mod seconds {
 }
 
 /// The keys of `resources`.
-const KEYS: [&str; 5] = ["threads", "memory", "devices", "timeout", "retries"];
+pub(crate) const KEYS: [Key; 6] = [
+    Key::new("threads", "Threads it has, and waits for.", || number_from(1)),
+    Key::new(
+        "memory",
+        "Memory that must be free before it begins, such as `4G`.",
+        amount,
+    ),
+    Key::new("devices", "Accelerators of its own, if the run hands them out.", || {
+        number_from(0)
+    }),
+    Key::new(
+        "timeout",
+        "It is ended after this time, such as `90s`, `30m` or `1h30m`.",
+        amount,
+    ),
+    Key::new("retries", "How often it is tried again if its process dies.", || {
+        number_from(0)
+    }),
+    Key::new(
+        LIMITS,
+        "Name → how many instances of all stages that name it may run side by side.",
+        || json!({"type": "object", "additionalProperties": number_from(1)}),
+    ),
+];
+
+/// The key that has names of the author's own below it.
+const LIMITS: &str = "limits";
+
+fn number_from(least: u64) -> Value {
+    or_reference(json!({"type": "integer", "minimum": least, "maximum": MOST}))
+}
+
+fn amount() -> Value {
+    json!({"type": ["string", "number"]})
+}
 
 /// More of anything is a mistake.
 const MOST: u64 = 1_000_000;

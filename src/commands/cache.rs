@@ -1,13 +1,13 @@
 //! `nerpipe cache`: what the cache holds, and taking away what is no longer wanted.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use nerpipe_engine::ErrorClass;
 use nerpipe_engine::cache::GcOptions;
-use nerpipe_engine::{Cache, ErrorClass};
 use serde_json::json;
 
+use crate::cli::Place;
 use crate::exit::{Error, Exit};
 use crate::interrupt;
 use crate::render;
@@ -30,17 +30,6 @@ pub(crate) enum Verb {
     /// Without an option only what nothing refers to goes. Everything that goes can be made again by a run. While a run
     /// uses the cache nothing is removed.
     Gc(GcArgs),
-}
-
-/// Where the cache is.
-#[derive(Debug, Args)]
-pub(crate) struct Place {
-    /// The project folder [default: the working directory]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) project: Option<PathBuf>,
-    /// Where artifacts are kept [default: `cache` in the project]
-    #[arg(long, value_name = "DIR", env = "NERPIPE_CACHE_DIR", hide_env_values = true)]
-    pub(crate) cache_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -96,7 +85,7 @@ pub(crate) fn cache(args: &CacheArgs, terminal: &Terminal) -> Result<Exit, Error
     match &args.verb {
         Verb::Ls(args) => ls(args, terminal)?,
         Verb::Du(args) => {
-            let usage = open(&args.place)?.usage().map_err(Error::environment)?;
+            let usage = super::cache_at(&args.place)?.usage().map_err(Error::environment)?;
             terminal.out(&match args.json {
                 true => super::json(&usage)?,
                 false => render::cache::usage(&usage, terminal.out),
@@ -107,21 +96,11 @@ pub(crate) fn cache(args: &CacheArgs, terminal: &Terminal) -> Result<Exit, Error
     Ok(Exit::Done)
 }
 
-/// Opens a cache that is there: looking at one must not make it.
-fn open(place: &Place) -> Result<Cache, Error> {
-    let project = super::project(place.project.as_deref())?;
-    let folder = place.cache_dir.clone().unwrap_or_else(|| project.join("cache"));
-    if !Cache::is_at(&folder) {
-        return Err(Error::Environment {
-            message: format!("there is no cache in `{}`", folder.display()),
-            help: Some("name its folder with `--cache-dir`, or the project with `--project`".to_owned()),
-        });
-    }
-    Cache::open(Path::new(&folder)).map_err(Error::environment)
-}
-
 fn ls(args: &LsArgs, terminal: &Terminal) -> Result<(), Error> {
-    let mut records = open(&args.place)?.inventory().map_err(Error::environment)?.records;
+    let mut records = super::cache_at(&args.place)?
+        .inventory()
+        .map_err(Error::environment)?
+        .records;
     let is = |wanted: &Option<String>, has: &str| wanted.as_ref().is_none_or(|wanted| wanted == has);
     records.retain(|record| is(&args.manifest, &record.manifest) && is(&args.stage, &record.stage));
     terminal.out(&match args.json {
@@ -141,7 +120,7 @@ fn gc(args: &GcArgs, terminal: &Terminal) -> Result<Exit, Error> {
         dry_run: args.dry_run,
     };
     let waiting = || terminal.err("waiting for another process that looks after the cache");
-    let swept = match open(&args.place)?.gc(&options, &interrupt::watch(), waiting) {
+    let swept = match super::cache_at(&args.place)?.gc(&options, &interrupt::watch(), waiting) {
         Err(error) if error.class == ErrorClass::Cancelled => return Ok(Exit::Interrupted),
         swept => swept?,
     };

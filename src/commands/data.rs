@@ -115,6 +115,9 @@ struct ConvertArgs {
     /// The dataset of records that do not name one
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
+    /// Print one JSON object a line: `converted`, one for each file that is written
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -369,6 +372,14 @@ fn convert(args: &ConvertArgs, terminal: &Terminal) -> Result<Exit, Error> {
     }
     for (Found { source, .. }, place) in sources.iter().zip(&places) {
         let (counts, lost) = write(source, place, target, overlaps).map_err(stop)?;
+        if args.json {
+            let event = json!({
+                "event": "converted", "file": source.name, "written": place, "format": target,
+                "sentences": counts.sentences, "words": counts.words, "entities": counts.entities, "lost": lost,
+            });
+            terminal.out(&super::json(&event)?);
+            continue;
+        }
         terminal.err(&format!(
             "{}: {}",
             place.display(),

@@ -12,8 +12,9 @@ use crate::exit::Error;
 use crate::render;
 use crate::terminal::Terminal;
 
-/// Reads and expands what the command line names. Models that it names are looked up, and downloaded if `fetch` says so.
-pub(super) fn read(pipeline: &Pipeline, project: &Path, fetch: Fetch) -> Result<(Registry, Graph), Error> {
+/// Reads and expands what the command line names. Models that it names are looked up, and downloaded if `fetch` says so; `tell` is
+/// whether people hear of what may be wrong with a config.
+pub(super) fn read(pipeline: &Pipeline, project: &Path, fetch: Fetch, tell: bool) -> Result<(Registry, Graph), Error> {
     let file = &pipeline.manifest;
     let registry = names::registry(Lock::beside(file), fetch);
     let graph = match config(file)? {
@@ -22,7 +23,9 @@ pub(super) fn read(pipeline: &Pipeline, project: &Path, fetch: Fetch) -> Result<
             Graph::build(&manifest, &registry)?
         }
         Some(converted) => {
-            warn(&converted.warnings);
+            if tell {
+                warn(&converted.warnings);
+            }
             let shown = format!("{}, as a manifest", file.display());
             Manifest::parse(&shown, &converted.text, project, &pipeline.set, &registry)
                 .and_then(|manifest| Graph::build(&manifest, &registry))

@@ -15,16 +15,19 @@ mod names;
 pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod show;
 pub(crate) mod status;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
-use nerpipe_engine::{Cache, Graph, Manifest, Registry};
+use nerpipe_engine::{Cache, Graph, Manifest, Registry, StageError};
 use nerpipe_hub::{Fetch, Lock};
 
-use crate::cli::{Pipeline, Selectors};
-use crate::exit::Error;
+use crate::cli::{Instances, Pipeline, Place, Selectors};
+use crate::exit::{Error, Exit};
+use crate::terminal::Terminal;
 
 /// A manifest that is ready to be planned, with the places that go with it.
 pub(crate) struct Session {
@@ -51,7 +54,7 @@ impl Session {
             registry,
             graph,
             project,
-        } = Expanded::read_with(pipeline, fetch)?;
+        } = Expanded::read_with(pipeline, fetch, true)?;
         Self::of(registry, graph, project, pipeline.cache_dir.as_deref(), pipeline.rehash)
     }
 
@@ -94,6 +97,40 @@ impl Session {
     }
 }
 
+/// Tells something of each instance that is chosen: an object a line for programs, or texts with an empty line between them.
+fn tell_each<T>(
+    args: &Instances,
+    terminal: &Terminal,
+    find: impl FnOnce(&Session, &[usize]) -> Result<Vec<T>, StageError>,
+    object: impl Fn(&Session, &T) -> Result<String, Error>,
+    text: impl Fn(&Session, &T) -> String,
+) -> Result<Exit, Error> {
+    let session = Session::open(&args.pipeline)?;
+    let numbers = select(&session.graph, &args.selectors)?;
+    for (index, found) in find(&session, &numbers)?.iter().enumerate() {
+        if args.json {
+            terminal.out(&object(&session, found)?);
+        } else {
+            let between = if index > 0 { "\n" } else { "" };
+            terminal.out(&format!("{between}{}", text(&session, found)));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Opens a cache that is there: looking at one must not make it.
+fn cache_at(place: &Place) -> Result<Cache, Error> {
+    let project = project(place.project.as_deref())?;
+    let folder = place.cache_dir.clone().unwrap_or_else(|| project.join("cache"));
+    if !Cache::is_at(&folder) {
+        return Err(Error::Environment {
+            message: format!("there is no cache in `{}`", folder.display()),
+            help: Some("name its folder with `--cache-dir`, or the project with `--project`".to_owned()),
+        });
+    }
+    Cache::open(&folder).map_err(Error::environment)
+}
+
 /// The numbers of the instances that `selectors` choose.
 fn select(graph: &Graph, selectors: &[String]) -> Result<Vec<usize>, Error> {
     let selected = graph.select(selectors);
@@ -110,12 +147,17 @@ pub(crate) struct Expanded {
 impl Expanded {
     /// Reads and expands the manifest. Nothing is downloaded.
     pub(crate) fn read(pipeline: &Pipeline) -> Result<Self, Error> {
-        Self::read_with(pipeline, Fetch::Never)
+        Self::read_with(pipeline, Fetch::Never, true)
     }
 
-    fn read_with(pipeline: &Pipeline, fetch: Fetch) -> Result<Self, Error> {
+    /// As [`Expanded::read`], and nobody is told anything.
+    pub(crate) fn read_silently(pipeline: &Pipeline) -> Result<Self, Error> {
+        Self::read_with(pipeline, Fetch::Never, false)
+    }
+
+    fn read_with(pipeline: &Pipeline, fetch: Fetch, tell: bool) -> Result<Self, Error> {
         let project = project(pipeline.project.as_deref())?;
-        let (registry, graph) = manifest::read(pipeline, &project, fetch)?;
+        let (registry, graph) = manifest::read(pipeline, &project, fetch, tell)?;
         Ok(Self {
             registry,
             graph,

@@ -49,6 +49,9 @@ pub(crate) struct RunArgs {
     /// Show what would run and why, as `plan` does; run nothing
     #[arg(long, conflicts_with = "force")]
     pub(crate) dry_run: bool,
+    /// Run again whenever the manifest or a file that it reads has changed, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["force", "dry_run"])]
+    pub(crate) watch: bool,
     /// Start nothing new after the first failure [default: only what depends on it is left out]
     #[arg(long)]
     pub(crate) fail_fast: bool,
@@ -137,22 +140,35 @@ pub(super) fn options(jobs: Option<usize>, threads: Option<usize>, device: Devic
 
 /// Runs the manifest.
 pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
-    let session = match args.dry_run {
-        true => Session::open(&args.pipeline),
-        false => Session::open_and_fetch(&args.pipeline),
-    };
-    let session = session.inspect_err(|error| {
-        if let (true, Error::Manifest(diagnostics)) = (args.json, error) {
-            let event = serde_json::json!({"event": "refused", "diagnostics": diagnostics});
-            terminal.out(&event.to_string());
-        }
-    })?;
-    let selected = session.selected(&args.selectors)?;
+    if args.watch {
+        return super::watch::watch(args, terminal);
+    }
+    let session = open(args, terminal)?;
     if args.dry_run {
+        let selected = session.selected(&args.selectors)?;
         let plan = super::plan::of(&session, selected.as_deref())?;
         super::plan::show(&plan, args.json, terminal)?;
         return Ok(super::plan::exit(&plan));
     }
+    once(args, &session, terminal)
+}
+
+/// Reads the manifest. A program hears of what is wrong with it too.
+pub(super) fn open(args: &RunArgs, terminal: &Terminal) -> Result<Session, Error> {
+    let session = match args.dry_run {
+        true => Session::open(&args.pipeline),
+        false => Session::open_and_fetch(&args.pipeline),
+    };
+    session.inspect_err(|error| {
+        if let (true, Error::Manifest(diagnostics)) = (args.json, error) {
+            let event = serde_json::json!({"event": "refused", "diagnostics": diagnostics});
+            terminal.out(&event.to_string());
+        }
+    })
+}
+
+/// Runs what the command line chooses.
+pub(super) fn once(args: &RunArgs, session: &Session, terminal: &Terminal) -> Result<Exit, Error> {
     let options = RunOptions {
         memory: args.memory.or_else(machine::available_memory),
         devices: numbers(args)?,
@@ -160,7 +176,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
         fail_fast: args.fail_fast,
         retries: args.retries,
         timeout: args.timeout,
-        selected,
+        selected: session.selected(&args.selectors)?,
         overwrite: args.overwrite,
         ..options(args.jobs, args.threads, args.device)?
     };
@@ -168,7 +184,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Result<Exit, Error> {
         .check(&session.graph)
         .map_err(|error| Error::usage(error.message, error.help))?;
     perform(
-        &session,
+        session,
         &options,
         (args.json, args.quiet),
         &again(&args.pipeline),

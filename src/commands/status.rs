@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use nerpipe_engine::{Account, Cache, Manifest, RunState};
+use nerpipe_engine::{Account, Manifest, RunState};
 
+use crate::cli::Place;
 use crate::exit::{Error, Exit};
 use crate::render;
 use crate::terminal::Terminal;
@@ -13,12 +14,8 @@ use crate::terminal::Terminal;
 pub(crate) struct StatusArgs {
     /// Only runs of this manifest [default: of all that use the cache]
     pub(crate) manifest: Option<PathBuf>,
-    /// The project folder [default: the working directory]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) project: Option<PathBuf>,
-    /// Where artifacts are kept [default: `cache` in the project]
-    #[arg(long, value_name = "DIR", env = "NERPIPE_CACHE_DIR", hide_env_values = true)]
-    pub(crate) cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Print one JSON object: `runs`, a list
     #[arg(long)]
     pub(crate) json: bool,
@@ -29,17 +26,10 @@ pub(crate) struct StatusArgs {
 
 /// Shows the runs that go on, or else the last one that ended.
 pub(crate) fn status(args: &StatusArgs, terminal: &Terminal) -> Result<Exit, Error> {
-    let project = args.project.clone().unwrap_or_else(|| PathBuf::from("."));
-    let folder = args.cache_dir.clone().unwrap_or_else(|| project.join("cache"));
-    if !folder.is_dir() {
-        return Err(Error::Environment {
-            message: format!("there is no cache in `{}`", folder.display()),
-            help: Some("name its folder with `--cache-dir`, or the project with `--project`".to_owned()),
-        });
-    }
-    let cache = Cache::open(&folder).map_err(Error::environment)?;
+    let cache = super::cache_at(&args.place)?;
     let mut accounts = Account::all(&cache).map_err(Error::environment)?;
     if let Some(manifest) = &args.manifest {
+        let project = super::project(args.place.project.as_deref())?;
         let name = Manifest::read(manifest, &project, &[], &nerpipe_stages::registry())?.name;
         accounts.retain(|account| account.manifest == name);
     }

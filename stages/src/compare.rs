@@ -11,10 +11,11 @@
 use std::io::BufReader;
 
 use indexmap::IndexMap;
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{
     Collected, Context, Field, InputParts, Kind, Port, Progress, Resolved, SettingError, StageError, Weight,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -23,13 +24,13 @@ use crate::metrics::resample::{Bootstrap, Comparison, compare};
 use crate::metrics::table::{self, Section};
 use crate::report::grid::{self, Grid, Head};
 use crate::report::rows::{csv_lines, json_lines, plain};
-use crate::report::{self, Shown};
+use crate::report::{self, OneOrMany, Shown, ShownForms};
 
 /// The part of a score that is read; `evaluate` makes it.
 const COUNTS: &str = "sentence_counts.jsonl";
 
 /// The settings of `compare`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The axis whose values are the systems.
@@ -39,9 +40,11 @@ pub struct Settings {
     pub baseline: Option<String>,
     /// The axes whose values are runs of one system, such as `seed`.
     #[serde(default, deserialize_with = "report::list")]
+    #[schemars(with = "OneOrMany<String>")]
     pub over: Vec<String>,
     /// The metrics that are compared, as flat keys; a map from titles to keys gives them other names.
     #[serde(default = "report::micro_f1", deserialize_with = "report::shown")]
+    #[schemars(with = "ShownForms")]
     pub value: Vec<Shown>,
     /// How sentences are drawn, 10,000 times by default.
     #[serde(default = "many_draws", deserialize_with = "draws")]
@@ -93,6 +96,10 @@ impl Kind for Compare {
             Field::counted("bootstrap"),
         ];
         &FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

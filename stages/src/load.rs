@@ -16,11 +16,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nerpipe_engine::context::InputFile;
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{
     Context, Digest, Field, InputParts, Kind, Port, Progress, Resolved, SettingError, StageError, Step, StepOutput,
     Weight,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -36,7 +37,7 @@ const SELECTED: &str = "selected.jsonl";
 const RECORDS: &str = "records.jsonl";
 
 /// The settings of `load`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The training files: a path, a glob, or a list of them.
@@ -63,9 +64,11 @@ pub struct Settings {
     pub dataset: Option<String>,
     /// How many records to take at most: a number for every split, or a map from split to number.
     #[serde(default)]
+    #[schemars(with = "Forms<u64>")]
     pub limit: PerSplit<u64>,
     /// Which share of the records to take, above 0 and at most 1 (rounded up): a number, or a map from split to number.
     #[serde(default)]
+    #[schemars(with = "Forms<f64>")]
     pub fraction: PerSplit<f64>,
     /// Shuffles the records before `limit` and `fraction` choose among them. Given alone it shuffles every split.
     #[serde(default)]
@@ -108,16 +111,25 @@ impl<T: Copy> PerSplit<T> {
     }
 }
 
-/// [`PerSplit`] as a map in a manifest.
-#[derive(Deserialize)]
+/// A value for each split, or for some of them.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, bound = "T: Deserialize<'de>")]
 struct SplitMap<T> {
-    #[serde(default = "none")]
+    #[serde(default = "none::<T>")]
     train: Option<T>,
-    #[serde(default = "none")]
+    #[serde(default = "none::<T>")]
     validation: Option<T>,
-    #[serde(default = "none")]
+    #[serde(default = "none::<T>")]
     test: Option<T>,
+}
+
+/// The forms of [`PerSplit`], for editors.
+#[expect(dead_code, reason = "only its schema is asked for")]
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Forms<T> {
+    All(Option<T>),
+    Each(SplitMap<T>),
 }
 
 fn none<T>() -> Option<T> {
@@ -239,6 +251,10 @@ impl Kind for Load {
             Field::counted("shuffle_seed"),
         ];
         &FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

@@ -3,14 +3,16 @@
 //! It is the part of a training's settings that the finished model needs to be used again, and is written into the
 //! checkpoint's `config.json`. Encoder arrangement and loss are two fields of one recognizer, not four programs.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::tokens::Format;
 
 /// How text and entity types are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Architecture {
     /// Apart, by two encoders.
@@ -20,7 +22,7 @@ pub enum Architecture {
 }
 
 /// The training objective.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
     /// Binary cross-entropy of every candidate and type.
@@ -32,7 +34,7 @@ pub enum LossKind {
 }
 
 /// Which positions can begin and end a span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Masking {
     /// Every subword.
@@ -42,7 +44,7 @@ pub enum Masking {
 }
 
 /// How the type encoder's output becomes one vector a type.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The state of the first token.
@@ -91,6 +93,16 @@ impl Serialize for Threshold {
             Self::Cls => serializer.serialize_str("cls"),
             Self::LabelToken => serializer.serialize_str("label_token"),
         }
+    }
+}
+
+impl JsonSchema for Threshold {
+    fn schema_name() -> Cow<'static, str> {
+        "Threshold".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, {"enum": ["cls", "label_token"]}]})
     }
 }
 

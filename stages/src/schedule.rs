@@ -1,9 +1,10 @@
 //! [`Schedule`]: the learning rate over the optimizer's steps, by the names and formulae of `transformers`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The shape of the learning rate after (or without) warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
     /// Warm-up, then a straight line to 0 at `max_steps`.

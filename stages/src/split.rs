@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{
     Context, Digest, Field, InputParts, Kind, PartFile, Port, Progress, Resolved, SettingError, StageError, Weight,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value, json};
 
@@ -22,7 +23,7 @@ use crate::rng::Rng;
 const FILLED: [&str; 3] = ["test", "validation", "train"];
 
 /// The settings of `split`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The part to split; need not be named if the corpus offers only one.
@@ -49,7 +50,7 @@ pub struct Settings {
 }
 
 /// How much of the records: a number below 1 is a share of them, a whole number counts them.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Number", into = "Number")]
 pub enum Share {
     /// A share, above 0 and below 1.
@@ -93,7 +94,7 @@ impl Share {
 }
 
 /// What must not be divided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupBy {
     /// Records with the same text, but for white space.
@@ -104,7 +105,7 @@ pub enum GroupBy {
 }
 
 /// Within what each share is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StratifyBy {
     /// Within each file, such as a language.
@@ -187,6 +188,10 @@ impl Kind for Split {
             Field::counted("stratify_by"),
         ];
         &FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

@@ -1,10 +1,12 @@
 //! Thresholds: what an evaluation asks for ([`Asked`]), those that were chosen on validation data ([`Thresholds`], a
 //! checkpoint's `thresholds.json`), and what spans of a split are compared with in the end ([`Cut`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use nerpipe_engine::{Input, StageError};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::checkpoint::single;
@@ -41,6 +43,16 @@ impl Serialize for Asked {
             Self::At(threshold) => threshold.serialize(serializer),
             Self::Calibrated => serializer.serialize_str(CALIBRATED),
         }
+    }
+}
+
+impl JsonSchema for Asked {
+    fn schema_name() -> Cow<'static, str> {
+        "Asked".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [generator.subschema_for::<Threshold>(), {"const": CALIBRATED}]})
     }
 }
 

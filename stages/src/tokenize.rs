@@ -8,11 +8,12 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{
     Context, Digest, Field, InputParts, Kind, PartFile, Port, Progress, Resolved, SettingError, StageError, Step,
     Weight,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -31,7 +32,7 @@ const STEM: &str = "file";
 const SHOWN_PAIRS: usize = 3;
 
 /// The settings of `tokenize`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The views to tokenize: `tokens`, `text`, or both. A training needs the view of its `annotation_format`.
@@ -66,6 +67,10 @@ impl Kind for Tokenize {
     fn fields(&self) -> &'static [Field] {
         const FIELDS: [Field; 1] = [Field::counted("formats")];
         &FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

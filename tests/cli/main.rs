@@ -16,5 +16,9 @@ mod project;
 mod reference;
 mod resume;
 mod run;
+mod schema;
 mod show;
 mod status;
+#[cfg(target_os = "linux")]
+mod terminal;
+mod watch;

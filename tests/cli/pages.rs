@@ -1,7 +1,7 @@
 //! The pages `docs/commands.md` and `docs/json.md` show what the program really prints.
 //!
 //! Each block ` ```console ` begins with lines `$ COMMAND`, each followed by what it prints. The commands are run one after the
-//! other in a throwaway project that has the sample corpus and the files that the page shows in blocks ` ```yaml ` whose
+//! other in a throwaway project that has the sample corpus, our pipelines, and the files that the page shows in blocks ` ```yaml ` whose
 //! first line is `# NAME.yaml`. Times, sizes, fingerprints and the machine are compared as if they were all the same. Where a
 //! command has `--json`, keys and types are compared, and one object of each shape is shown.
 //!
@@ -55,7 +55,9 @@ fn check(name: &str) -> String {
     let page = root.join(name);
     let before = std::fs::read_to_string(&page).expect("the page");
     let project = Project::new();
-    std::os::unix::fs::symlink(root.join("data"), project.path("data")).expect("a link to the sample");
+    for folder in ["data", "pipelines"] {
+        std::os::unix::fs::symlink(root.join(folder), project.path(folder)).expect("a link to the sample");
+    }
     let mut after = String::new();
     let mut wrong = Vec::new();
     let mut lines = before.lines();
@@ -229,7 +231,11 @@ enum Shape {
 }
 
 /// Maps under these keys have other keys in each manifest.
-const NAMED: [&str; 9] = [
+const NAMED: [&str; 13] = [
+    "datasets",
+    "labels",
+    "languages",
+    "settled",
     "settings",
     "axes",
     "inputs",

@@ -2,39 +2,25 @@
 
 use serde_json::json;
 
-use crate::project::Project;
+use crate::project::{Project, small_pipeline};
 
-const PIPELINE: &str = "name: small
-sweep:
+/// Two models, one for each loss, and a table of what they reach.
+fn pipeline() -> String {
+    let sweep = "sweep:
   axes:
     loss:
       bce: {fn: bce, threshold: 0.5}
       contrastive: {fn: contrastive, threshold: cls}
-stages:
-  corpus:
-    kind: load
-    with: {train: 'data/train/*.jsonl', test: data/test.jsonl}
-  encoder:
-    kind: encoder
-    inputs: {corpus: corpus}
-    with: {source: random, vocabulary_size: 100, hidden_size: 16, layers: 1, heads: 2, seed: 0}
-  tokens:
-    kind: tokenize
-    inputs: {corpus: corpus, tokenizer: encoder}
-  model:
-    kind: train
-    inputs: {tokens: tokens, token_encoder: encoder, type_encoder: encoder}
-    with:
-      architecture: bi_encoder
-      loss_fn: '${loss.fn}'
-      prediction_threshold: '${loss.threshold}'
-      annotation_format: tokens
-      loss_masking: subwords
-      max_seq_length: 32
-      warmup_steps: 0
-      max_steps: 2
-      seed: 1
-    publish: 'models/${loss}'
+";
+    let settings = [
+        "loss_fn: '${loss.fn}'",
+        "prediction_threshold: '${loss.threshold}'",
+        "annotation_format: tokens",
+        "loss_masking: subwords",
+        "warmup_steps: 0",
+        "max_steps: 2",
+    ];
+    let rest = "    publish: 'models/${loss}'
   scores:
     kind: evaluate
     inputs: {model: model, tokens: tokens}
@@ -45,11 +31,13 @@ stages:
     with: {rows: [loss], value: micro.f1}
     publish: {table.md: reports/small.md}
 ";
+    small_pipeline("small", sweep, "test", &settings, rest)
+}
 
 #[test]
 fn models_are_trained_compared_and_never_trained_twice() {
     let project = Project::with_corpus();
-    project.write("small.yaml", PIPELINE);
+    project.write("small.yaml", &pipeline());
     let outcome = project.nerpipe(&["run", "small.yaml"]).expect(0);
     // The table is the answer, so it goes to standard output.
     for word in ["loss", "micro.f1", "bce", "contrastive"] {
@@ -88,7 +76,7 @@ fn models_are_trained_compared_and_never_trained_twice() {
     assert_eq!(steps["load"], json!({"executed": 1, "restored": 2}));
 
     // A change of one loss's settings: that training and what follows.
-    let changed = PIPELINE.replace("fn: contrastive, threshold: cls", "fn: bce, threshold: 0.4");
+    let changed = pipeline().replace("fn: contrastive, threshold: cls", "fn: bce, threshold: 0.4");
     project.write("small.yaml", &changed);
     let events = project.nerpipe(&["run", "small.yaml", "--json"]).expect(0).events();
     let trained: Vec<&str> = events
@@ -104,8 +92,8 @@ fn models_are_trained_compared_and_never_trained_twice() {
 fn a_threshold_of_the_wrong_kind_is_refused_before_anything_runs() {
     let project = Project::with_corpus();
     let refused = |from: &str, to: &str, message: &str| {
-        assert!(PIPELINE.contains(from));
-        project.write("small.yaml", &PIPELINE.replace(from, to));
+        assert!(pipeline().contains(from));
+        project.write("small.yaml", &pipeline().replace(from, to));
         let outcome = project.nerpipe(&["run", "small.yaml"]).expect(3);
         assert!(outcome.stderr.contains(message), "{}", outcome.stderr);
         outcome.stderr
@@ -134,7 +122,7 @@ fn ctrl_c_stops_the_run_and_its_children_and_the_next_run_goes_on() {
 
     let project = Project::with_corpus();
     let arguments = ["run", "small.yaml", "--json", "--jobs", "1"];
-    project.write("small.yaml", &PIPELINE.replace("max_steps: 2", "max_steps: 1000000"));
+    project.write("small.yaml", &pipeline().replace("max_steps: 2", "max_steps: 1000000"));
     let mut child = project
         .command(&arguments)
         .stdout(Stdio::piped())
@@ -158,7 +146,7 @@ fn ctrl_c_stops_the_run_and_its_children_and_the_next_run_goes_on() {
     assert_eq!(output.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&output.stderr).contains("stopping; once more ends at once"));
 
-    project.write("small.yaml", PIPELINE);
+    project.write("small.yaml", &pipeline());
     let events = project.nerpipe(&["run", "small.yaml", "--json"]).expect(0).events();
     assert_eq!(events.last().expect("an event")["restored"], 3);
 }

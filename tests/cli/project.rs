@@ -110,6 +110,35 @@ stages:
     }
 }
 
+/// A manifest of a small pipeline for [`Project::with_corpus`]: its sentences, of which the test file is `part`; an encoder with random
+/// weights; subwords; and a model with `settings`, a line each. `sweep` and the stages in `rest` may be empty.
+pub(crate) fn small_pipeline(name: &str, sweep: &str, part: &str, settings: &[&str], rest: &str) -> String {
+    let settings = settings.join("\n      ");
+    format!(
+        "name: {name}
+{sweep}stages:
+  corpus:
+    kind: load
+    with: {{train: 'data/train/*.jsonl', {part}: data/test.jsonl}}
+  encoder:
+    kind: encoder
+    inputs: {{corpus: corpus}}
+    with: {{source: random, vocabulary_size: 100, hidden_size: 16, layers: 1, heads: 2, seed: 0}}
+  tokens:
+    kind: tokenize
+    inputs: {{corpus: corpus, tokenizer: encoder}}
+  model:
+    kind: train
+    inputs: {{tokens: tokens, token_encoder: encoder, type_encoder: encoder}}
+    with:
+      architecture: bi_encoder
+      max_seq_length: 32
+      seed: 1
+      {settings}
+{rest}"
+    )
+}
+
 /// `count` records of a sentence of single-word names, each followed by its number.
 fn sentences(text: &str, count: usize) -> String {
     let mut lines = String::new();

@@ -5,39 +5,24 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::project::Project;
-
-const MANIFEST: &str = "name: long
-stages:
-  corpus:
-    kind: load
-    with: {train: 'data/train/*.jsonl', validation: data/test.jsonl}
-  encoder:
-    kind: encoder
-    inputs: {corpus: corpus}
-    with: {source: random, vocabulary_size: 100, hidden_size: 16, layers: 1, heads: 2, seed: 0}
-  tokens:
-    kind: tokenize
-    inputs: {corpus: corpus, tokenizer: encoder}
-  model:
-    kind: train
-    inputs: {tokens: tokens, token_encoder: encoder, type_encoder: encoder}
-    with:
-      architecture: bi_encoder
-      loss_fn: bce
-      max_seq_length: 32
-      dropout: 0.1
-      eval_steps: 10
-      max_steps: STEPS
-      logging_steps: 1
-      save_steps: 7
-      seed: 1
-    publish: model
-";
+use crate::project::{Project, small_pipeline};
 
 fn project(steps: u32) -> Project {
     let project = Project::with_corpus();
-    project.write("long.yaml", &MANIFEST.replace("STEPS", &steps.to_string()));
+    let steps = format!("max_steps: {steps}");
+    let settings = [
+        "loss_fn: bce",
+        "dropout: 0.1",
+        "eval_steps: 10",
+        &steps,
+        "logging_steps: 1",
+        "save_steps: 7",
+    ];
+    let publish = "    publish: model\n";
+    project.write(
+        "long.yaml",
+        &small_pipeline("long", "", "validation", &settings, publish),
+    );
     project
 }
 

@@ -10,27 +10,74 @@ use std::path::Path;
 
 use serde_json::{Map, Number, Value, json};
 
-use super::{AxisValue, MAX_CELLS, grouped};
+use super::{AxisValue, Glob, MAX_CELLS, grouped};
 use crate::inputs;
 use crate::manifest::reader::Reader;
+use crate::schema::{Key, map_of, or_reference, text};
 use crate::source::ValuePath;
 use crate::suggest::did_you_mean;
 
-/// The values of `{generator: argument}` and whether they are named.
-pub(super) fn values(
+/// The generators.
+pub(super) const GENERATORS: [Key; 3] = [
+    Key::new("$replicate", "As many values: 0, 1, 2, …", || {
+        or_reference(json!({"type": "integer", "minimum": 1}))
+    }),
+    Key::new("$range", "Numbers from one to another, both included.", || {
+        or_reference(map_of(&RANGE_KEYS))
+    }),
+    Key::new(
+        "$glob",
+        "A named value for each file or folder that fits the pattern.",
+        text,
+    ),
+];
+
+/// The keys of `$range`.
+const RANGE_KEYS: [Key; 3] = [
+    Key::required("from", "The first value.", number),
+    Key::required("to", "The last value, if a step meets it.", number),
+    Key::new("step", "What lies between two values; 1 if not given.", number),
+];
+
+fn number() -> Value {
+    or_reference(json!({"type": "number"}))
+}
+
+/// What a generator makes.
+pub(super) struct Generated {
+    pub(super) values: Vec<AxisValue>,
+    /// Whether they are named.
+    pub(super) named: bool,
+    /// What it found on the disk.
+    pub(super) glob: Option<Glob>,
+}
+
+/// The values of `{generator: argument}`.
+pub(super) fn generate(
     generator: &str,
     argument: &Value,
     path: &ValuePath,
     project: &Path,
     reader: &mut Reader<'_>,
-) -> Option<(Vec<AxisValue>, bool)> {
+) -> Option<Generated> {
     let path = path.child(generator);
+    let plain = |values| Generated {
+        values,
+        named: false,
+        glob: None,
+    };
     let made = match generator {
-        "$replicate" => replicate(argument).map(|values| (values, false)),
-        "$range" => range(argument).map(|values| (values, false)),
-        "$glob" => glob(argument, project).map(|values| (values, true)),
+        "$replicate" => replicate(argument).map(plain),
+        "$range" => range(argument).map(plain),
+        "$glob" => find(argument, project).and_then(|glob| {
+            Ok(Generated {
+                values: files(&glob, project)?,
+                named: true,
+                glob: Some(glob),
+            })
+        }),
         _ => {
-            let help = did_you_mean(generator, ["$replicate", "$range", "$glob"]);
+            let help = did_you_mean(generator, GENERATORS.map(|key| key.name));
             reader.bad_key(&path, format!("unknown generator `{generator}`"), help);
             return None;
         }
@@ -57,7 +104,10 @@ fn replicate(argument: &Value) -> Result<Vec<AxisValue>, String> {
 fn range(argument: &Value) -> Result<Vec<AxisValue>, String> {
     let usage = "`$range` takes `{from: number, to: number, step: number}`";
     let map = argument.as_object().ok_or(usage)?;
-    if let Some(key) = map.keys().find(|key| !["from", "to", "step"].contains(&key.as_str())) {
+    if let Some(key) = map
+        .keys()
+        .find(|key| !RANGE_KEYS.iter().any(|known| known.name == key.as_str()))
+    {
         return Err(format!("{usage}, not `{key}`"));
     }
     let one = Number::from(1);
@@ -113,14 +163,26 @@ fn decimal_places(number: &Number) -> i32 {
     text.split_once('.').map_or(0, |(_, fraction)| fraction.len() as i32)
 }
 
-fn glob(argument: &Value, project: &Path) -> Result<Vec<AxisValue>, String> {
+/// The files and folders that fit the pattern.
+fn find(argument: &Value, project: &Path) -> Result<Glob, String> {
     let pattern = argument
         .as_str()
         .ok_or("`$glob` takes a pattern such as `data/*.jsonl`")?;
     let (_, paths) = inputs::matches(project, pattern).map_err(|error| error.message)?;
+    if paths.is_empty() {
+        return Err(format!("nothing matches `{pattern}`"));
+    }
+    Ok(Glob {
+        pattern: pattern.to_owned(),
+        paths,
+    })
+}
+
+/// A named value for each of them.
+fn files(glob: &Glob, project: &Path) -> Result<Vec<AxisValue>, String> {
     let mut found = Vec::new();
-    for file in paths {
-        let path = file.strip_prefix(project).unwrap_or(&file);
+    for file in &glob.paths {
+        let path = file.strip_prefix(project).unwrap_or(file);
         let text = |name: &Path| name.to_str().map(str::to_owned);
         match (text(path), file.file_name().and_then(|name| text(Path::new(name)))) {
             (Some(path), Some(name)) => found.push((path, name)),
@@ -128,9 +190,6 @@ fn glob(argument: &Value, project: &Path) -> Result<Vec<AxisValue>, String> {
         }
     }
     found.sort();
-    if found.is_empty() {
-        return Err(format!("nothing matches `{pattern}`"));
-    }
     let stem = |name: &str| match name.split_once('.') {
         Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
         _ => name.to_owned(),
@@ -155,6 +214,10 @@ fn glob(argument: &Value, project: &Path) -> Result<Vec<AxisValue>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn glob(argument: &Value, project: &Path) -> Result<Vec<AxisValue>, String> {
+        files(&find(argument, project)?, project)
+    }
 
     fn names(values: Result<Vec<AxisValue>, String>) -> Result<Vec<String>, String> {
         values.map(|values| values.into_iter().map(|value| value.name).collect())

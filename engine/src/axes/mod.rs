@@ -7,17 +7,70 @@
 mod generate;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::interpolate::{AxisPoint, Scope, VarsOnly, interpolate, scalar_text};
 use crate::manifest::reader::{Reader, given, kind_of};
+use crate::schema::{Key, any_map, anything, map_of, or_reference};
 use crate::source::ValuePath;
 use crate::suggest::did_you_mean;
+use generate::Generated;
 
 /// The most cells a sweep may have. More is a mistake in the manifest and would only use up memory.
 pub const MAX_CELLS: usize = 100_000;
+
+/// The keys of `sweep`.
+pub(crate) const KEYS: [Key; 4] = [
+    Key::new(
+        "axes",
+        "The axes: a list of values, a map name → value, or a generator each.",
+        || json!({"type": "object", "additionalProperties": axis()}),
+    ),
+    Key::new("exclude", "Cells that are left out: all that fit one of these.", || {
+        or_reference(json!({"type": "array", "items": or_reference(any_map())}))
+    }),
+    Key::new("include", "Whole cells that are there too.", || {
+        or_reference(json!({"type": "array", "items": or_reference(any_map())}))
+    }),
+    Key::new(
+        "override",
+        "Settings that differ in some cells, in order.",
+        || json!({"type": "array", "items": map_of(&OVERRIDE_KEYS)}),
+    ),
+];
+
+/// The keys of an axis that is not there in every cell.
+const AXIS_KEYS: [Key; 2] = [
+    Key::required(
+        "when",
+        "The cells that have this axis: earlier axis → value or values.",
+        || or_reference(any_map()),
+    ),
+    Key::required("values", "The values of the axis.", anything),
+];
+
+/// The keys of an override.
+const OVERRIDE_KEYS: [Key; 2] = [
+    Key::required("when", "The cells that it holds for: axis → value or values.", || {
+        or_reference(any_map())
+    }),
+    Key::required("set", "What is set there: `stage.setting` → value.", any_map),
+];
+
+/// The schema of an axis. The names of a map's values are free, so its other keys are too.
+fn axis() -> Value {
+    let mut map = map_of(&generate::GENERATORS);
+    if let (Some(all), Value::Object(when)) = (
+        map["properties"].as_object_mut(),
+        map_of(&AXIS_KEYS)["properties"].take(),
+    ) {
+        all.extend(when);
+    }
+    map["additionalProperties"] = json!(true);
+    or_reference(json!({"anyOf": [{"type": "array", "minItems": 1}, map]}))
+}
 
 /// One dimension of a sweep.
 #[derive(Clone, Debug)]
@@ -28,6 +81,15 @@ pub(crate) struct Axis {
     pub(crate) named: bool,
     /// Holds in the cells that have this axis; over earlier axes only.
     when: Condition,
+    /// Where its values come from, if they are files.
+    pub(crate) glob: Option<Glob>,
+}
+
+/// A pattern of `$glob`, and the files and folders that it found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Glob {
+    pub(crate) pattern: String,
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 /// One value of an axis.
@@ -115,7 +177,7 @@ impl Sweep {
         let Some(map) = reader.map(value, &path, "`sweep`") else {
             return Self::none();
         };
-        reader.keys(map, &path, &["axes", "exclude", "include", "override"], "`sweep`");
+        reader.keys(map, &path, &KEYS, "`sweep`");
         let before = reader.found.len();
 
         let axes_path = path.child("axes");
@@ -223,7 +285,7 @@ impl Sweep {
         let mut value = value;
         let mut values_path = path.clone();
         if let Some(map) = value.as_object().filter(|map| map.contains_key("when")) {
-            reader.keys(map, path, &["when", "values"], "an axis with `when`");
+            reader.keys(map, path, &AXIS_KEYS, "an axis with `when`");
             when = self.condition(&map["when"], &path.child("when"), reader)?;
             values_path = path.child("values");
             let Some(values) = map.get("values") else {
@@ -233,26 +295,29 @@ impl Sweep {
             };
             value = values;
         }
-        let (values, named) = match value {
-            Value::Array(items) => (scalar_values(items, &values_path, reader)?, false),
+        let plain = |values, named| Generated {
+            values,
+            named,
+            glob: None,
+        };
+        let Generated { values, named, glob } = match value {
+            Value::Array(items) => plain(scalar_values(items, &values_path, reader)?, false),
             Value::Object(map) => match map.keys().find(|key| key.starts_with('$')) {
                 Some(generator) if map.len() == 1 => {
-                    generate::values(generator, &map[generator], &values_path, project, reader)?
+                    generate::generate(generator, &map[generator], &values_path, project, reader)?
                 }
                 Some(generator) => {
                     let message = format!("`{generator}` must be the only key of its axis");
                     reader.bad_key(&values_path.child(generator), message, None);
                     return None;
                 }
-                None => (
-                    map.iter()
-                        .map(|(name, value)| AxisValue {
-                            name: name.clone(),
-                            value: value.clone(),
-                        })
-                        .collect(),
-                    true,
-                ),
+                None => {
+                    let named = map.iter().map(|(name, value)| AxisValue {
+                        name: name.clone(),
+                        value: value.clone(),
+                    });
+                    plain(named.collect(), true)
+                }
             },
             other => {
                 let help = format!(
@@ -288,6 +353,7 @@ impl Sweep {
             values,
             named,
             when,
+            glob,
         })
     }
 
@@ -517,7 +583,7 @@ impl Sweep {
             let Some(map) = reader.map(item, &path, "an override") else {
                 continue;
             };
-            reader.keys(map, &path, &["when", "set"], "an override");
+            reader.keys(map, &path, &OVERRIDE_KEYS, "an override");
             let (Some(when), Some(set)) = (map.get("when"), map.get("set")) else {
                 let help = "write `{when: {axis: value}, set: {stage.setting: value}}`".to_owned();
                 reader.bad_value(&path, "an override needs `when` and `set`", Some(help));

@@ -42,6 +42,7 @@ pub(crate) use lock::{OUT, Staging};
 pub use objects::{Bytes, Objects};
 pub use records::{Past, Record, StepCounts};
 pub(crate) use records::{Pasts, StepRecord};
+pub(crate) use stat::{Stamp, stamp};
 
 use crate::artifact::{Artifact, Input, is_among};
 use crate::digest::Digest;

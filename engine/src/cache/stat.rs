@@ -18,9 +18,9 @@ use crate::files::{self, Durability, FileError};
 /// How old a file's times must be before they can be trusted to change with its bytes.
 const YOUNGEST: Duration = Duration::from_secs(2);
 
-/// What identifies a file, and what must not have changed.
+/// What must not have changed of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     size: u64,
     modified: i128,
     changed: i128,
@@ -117,7 +117,8 @@ fn parse(line: &str) -> Option<((u64, u64), (Stamp, Digest))> {
     ))
 }
 
-fn stamp(metadata: &Metadata) -> ((u64, u64), Stamp) {
+/// What identifies a file, its device and inode, and what must not have changed.
+pub(crate) fn stamp(metadata: &Metadata) -> ((u64, u64), Stamp) {
     let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
     let stamp = Stamp {
         size: metadata.len(),

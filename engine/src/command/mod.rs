@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::Command as Process;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -32,7 +33,9 @@ use crate::context::Context;
 use crate::environment;
 use crate::guard::SHELL;
 use crate::job::{DEVICES, device_list};
-use crate::kind::{Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight, parse_settings};
+use crate::kind::{
+    Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight, parse_settings, schema_of,
+};
 use place::Place;
 
 /// The type of what a command makes that says nothing else.
@@ -47,10 +50,11 @@ const OWN: [&str; 5] = ["OUT", "LANG", "NERPIPE_THREADS", "NERPIPE_DEVICE", DEVI
 /// The kind `command`; see the module's text.
 pub struct Command;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     /// Text for `sh`, or a program and its arguments.
+    #[schemars(with = "RunForms")]
     run: Run,
     /// Paths or patterns of files that are copied into the command's folder.
     #[serde(default)]
@@ -71,6 +75,25 @@ struct Settings {
 enum Run {
     Text(String),
     Program(Vec<String>),
+}
+
+/// The forms that [`Run`] reads, for editors.
+#[expect(dead_code, reason = "only its schema is asked for")]
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum RunForms {
+    Text(String),
+    Program(Vec<Word>),
+}
+
+/// A word of a program's command line.
+#[expect(dead_code, reason = "only its schema is asked for")]
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Word {
+    Text(String),
+    Number(f64),
+    Switch(bool),
 }
 
 fn files() -> String {
@@ -137,6 +160,10 @@ impl Kind for Command {
                 Field::counted("parts"),
             ]
         }
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

@@ -15,6 +15,7 @@ use indexmap::IndexMap;
 
 pub(crate) use build::input_files;
 
+use crate::axes::Glob;
 use crate::kind::Resolved;
 use crate::resources::Resources;
 
@@ -29,6 +30,8 @@ pub struct Graph {
     pub instances: Vec<Instance>,
     /// How many cells the sweep has; one if there is no sweep.
     pub cells: usize,
+    /// The patterns that values of axes come from, and what they found.
+    pub(crate) globs: Vec<Glob>,
 }
 
 /// A stage at one projection of the cells.

@@ -18,7 +18,7 @@ use crate::artifact::Input;
 use crate::context::Context;
 use crate::resources::Resources;
 
-pub use settings::{SettingError, parse_settings};
+pub use settings::{SettingError, parse_settings, schema_of};
 
 /// A kind of stage, such as `load` or `train`.
 ///
@@ -106,6 +106,12 @@ pub trait Kind: Send + Sync {
 
     /// Every setting of this kind and what becomes of it. A key that is not here is refused before [`Kind::resolve`].
     fn fields(&self) -> &'static [Field];
+
+    /// The JSON Schema of its settings, for editors: [`schema_of`] the struct that [`Kind::resolve`] reads. Only what [`Kind::fields`] names
+    /// is looked at; without one, editors know the names alone.
+    fn schema(&self) -> Option<Value> {
+        None
+    }
 
     /// The inputs this kind takes.
     fn ports(&self) -> &'static [Port];

@@ -1,5 +1,7 @@
 //! Wrong settings: which one, and what is said about it.
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -59,6 +61,33 @@ pub fn parse_settings<S: DeserializeOwned>(settings: &Value) -> Result<S, Settin
         let path = if path == "." { "" } else { &path };
         in_words(path, &error.into_inner().to_string())
     })
+}
+
+/// The JSON Schema of a kind's typed settings: their types, defaults, and doc comments.
+///
+/// ```
+/// use nerpipe_engine::kind::schema_of;
+///
+/// #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+/// #[serde(deny_unknown_fields, default)]
+/// struct Settings {
+///     /// How many to keep.
+///     lines: u32,
+/// }
+///
+/// impl Default for Settings {
+///     fn default() -> Self {
+///         Self { lines: 10 }
+///     }
+/// }
+///
+/// let lines = &schema_of::<Settings>()["properties"]["lines"];
+/// assert_eq!((&lines["type"], &lines["default"]), (&"integer".into(), &10.into()));
+/// assert_eq!(lines["description"], "How many to keep.");
+/// ```
+pub fn schema_of<S: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<S>().to_value()
 }
 
 /// What serde says, in the words of a manifest's author. What has no such form is passed on as it is.

@@ -69,7 +69,28 @@ pub(super) fn check(manifest: &Manifest, registry: &Registry, reader: &mut Reade
         }
     }
     check_overrides(manifest, registry, &declared, reader);
+    check_limits(manifest, reader);
     check_cycles(manifest, reader);
+}
+
+/// Refuses a limit that says one number here and another there: which of them would hold?
+fn check_limits(manifest: &Manifest, reader: &mut Reader<'_>) {
+    let mut known: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    for (stage, limits) in manifest
+        .stages
+        .iter()
+        .map(|(name, stage)| (name, &stage.resources.limits))
+    {
+        for (name, most) in limits {
+            let (before, other) = *known.entry(name).or_insert((*most, stage));
+            if before != *most {
+                let path = ValuePath::from(["stages", stage, "resources", "limits"]).child(name);
+                let message = format!("the limit `{name}` is {most} here and {before} in `{other}`");
+                let help = "give the same number, such as a variable, or another name".to_owned();
+                reader.bad_value(&path, message, Some(help));
+            }
+        }
+    }
 }
 
 /// Refuses settings that the kind does not have.

@@ -11,16 +11,73 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::axes::Sweep;
+use crate::axes::{self, Sweep};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::interpolate::resolve_vars;
 use crate::kind::Registry;
-use crate::resources::Resources;
+use crate::resources::{self, Resources};
+use crate::schema::{Key, any_map, map_of, text};
 use crate::source::{Source, ValuePath, split_setting_path};
 use crate::suggest::did_you_mean;
 use reader::{Reader, given, kind_of};
+
+/// The keys of a manifest.
+pub(crate) const KEYS: [Key; 4] = [
+    Key::required("name", "The cache remembers earlier runs under this name.", text),
+    Key::new(
+        "vars",
+        "Values to use as `${vars.…}`; `--set vars.NAME=VALUE` replaces one.",
+        any_map,
+    ),
+    Key::new(
+        "sweep",
+        "The axes that stages are swept over, and which cells there are.",
+        || map_of(&axes::KEYS),
+    ),
+    Key::required(
+        "stages",
+        "The stages, by their names.",
+        || json!({"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#/definitions/stage"}}),
+    ),
+];
+
+/// The keys of a stage.
+pub(crate) const STAGE_KEYS: [Key; 5] = [
+    Key::required("kind", "What the stage does.", text),
+    Key::new(
+        "inputs",
+        "Where its inputs come from: port → stage.",
+        || json!({"type": "object", "additionalProperties": connection()}),
+    ),
+    Key::new("with", "Its settings.", any_map),
+    Key::new(
+        "resources",
+        "What an instance needs while it runs, and what it may take; none of it counts.",
+        || map_of(&resources::KEYS),
+    ),
+    Key::new(
+        "publish",
+        "Where its artifact is copied to in the project: one target for the whole, or a map part → target.",
+        || json!({"anyOf": [text(), {"type": "object", "additionalProperties": text()}]}),
+    ),
+];
+
+/// The keys of an input that gathers many artifacts.
+pub(crate) const COLLECT_KEYS: [Key; 2] = [
+    Key::required("collect", "The stage whose instances are gathered.", text),
+    Key::new(
+        "over",
+        "The axes that are gathered; all if not given.",
+        || json!({"type": "array", "minItems": 1, "items": text()}),
+    ),
+];
+
+/// The schema of what an input is connected to.
+pub(crate) fn connection() -> Value {
+    json!({"anyOf": [text(), map_of(&COLLECT_KEYS)]})
+}
 
 /// A manifest as it was read. What is wrong with it is told by [`crate::graph::Graph::build`].
 #[derive(Clone, Debug)]
@@ -187,7 +244,7 @@ impl Manifest {
         reader.found = wrong_overrides;
         let root = source.root();
         let top = ValuePath::default();
-        reader.keys(root, &top, &["name", "vars", "sweep", "stages"], "a manifest");
+        reader.keys(root, &top, &KEYS, "a manifest");
 
         let name_path = top.child("name");
         let name = match root.get("name") {
@@ -262,12 +319,7 @@ impl Manifest {
 /// Reads one stage; what is wrong with a part of it is reported and left out.
 fn read_stage(value: &Value, path: &ValuePath, vars: &Map<String, Value>, reader: &mut Reader<'_>) -> Option<Stage> {
     let map = reader.map(value, path, "a stage")?;
-    reader.keys(
-        map,
-        path,
-        &["kind", "inputs", "with", "resources", "publish"],
-        "a stage",
-    );
+    reader.keys(map, path, &STAGE_KEYS, "a stage");
     let kind = match map.get("kind") {
         Some(kind) => reader.text(kind, &path.child("kind"), "`kind`")?.to_owned(),
         None => {
@@ -341,7 +393,7 @@ fn read_connection(value: &Value, path: &ValuePath, reader: &mut Reader<'_>) -> 
         Value::String(text) => Some(Connection::One(Upstream::new(text))),
         Value::Object(map) => {
             let before = reader.found.len();
-            reader.keys(map, path, &["collect", "over"], "an input");
+            reader.keys(map, path, &COLLECT_KEYS, "an input");
             let Some(stage) = map.get("collect") else {
                 if reader.found.len() > before {
                     return None;

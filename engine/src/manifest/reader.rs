@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::interpolate::BadReference;
+use crate::schema::Key;
 use crate::source::{Source, ValuePath};
 use crate::suggest::did_you_mean;
 
@@ -89,11 +90,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports keys that are not among `allowed`.
-    pub(crate) fn keys(&mut self, map: &Map<String, Value>, path: &ValuePath, allowed: &[&str], what: &str) {
-        for key in map.keys().filter(|key| !allowed.contains(&key.as_str())) {
+    pub(crate) fn keys(&mut self, map: &Map<String, Value>, path: &ValuePath, allowed: &[Key], what: &str) {
+        let allowed = || allowed.iter().map(|key| key.name);
+        for key in map
+            .keys()
+            .filter(|key| !allowed().any(|allowed| allowed == key.as_str()))
+        {
             let help = match key.as_str() {
                 "<<" => Some("merge keys are not read: use a variable for what several places share".to_owned()),
-                _ => did_you_mean(key, allowed.iter().copied()),
+                _ => did_you_mean(key, allowed()),
             };
             self.bad_key(&path.child(key), format!("unknown key `{key}` in {what}"), help);
         }

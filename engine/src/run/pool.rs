@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::RunOptions;
 
 /// What an instance needs to begin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Need {
     /// Threads; none for a share of those that are free.
     pub(super) threads: Option<usize>,
@@ -16,6 +16,8 @@ pub(super) struct Need {
     pub(super) memory: u64,
     /// Devices.
     pub(super) devices: usize,
+    /// Names that only so many may hold at once.
+    pub(super) limits: Vec<(String, usize)>,
 }
 
 /// What an instance holds while it runs.
@@ -27,6 +29,8 @@ pub(super) struct Share {
     pub(super) memory: u64,
     /// The numbers of its devices; none if this run hands none out.
     pub(super) devices: Option<Vec<u32>>,
+    /// The names that it holds.
+    pub(super) limits: Vec<String>,
 }
 
 /// See the module's text.
@@ -40,6 +44,8 @@ pub(super) struct Pool {
     used_memory: u64,
     /// Device → how many more instances may use it.
     free: BTreeMap<u32, usize>,
+    /// Name of a limit → how many instances hold it.
+    held: BTreeMap<String, usize>,
 }
 
 impl Pool {
@@ -57,6 +63,7 @@ impl Pool {
             used_threads: 0,
             used_memory: 0,
             free,
+            held: BTreeMap::new(),
         }
     }
 
@@ -80,10 +87,31 @@ impl Pool {
         self.memory.filter(|memory| bytes > *memory)
     }
 
+    /// How many of these could run side by side as far as limits go, at most as many as may run at all.
+    pub(super) fn side_by_side<'a>(&self, limits: impl Iterator<Item = &'a BTreeMap<String, usize>>) -> usize {
+        let mut held: BTreeMap<&str, usize> = self.held.iter().map(|(name, held)| (name.as_str(), *held)).collect();
+        let mut fit = 0;
+        for limits in limits {
+            let has_room = |(name, most): (&String, &usize)| held.get(name.as_str()).is_none_or(|held| held < most);
+            if fit == self.jobs || !limits.iter().all(has_room) {
+                continue;
+            }
+            fit += 1;
+            for name in limits.keys() {
+                *held.entry(name).or_default() += 1;
+            }
+        }
+        fit
+    }
+
     /// Takes what an instance needs, if it is free. `candidates` instances could begin now, this one included: they get equal
     /// shares of the threads that are free.
     pub(super) fn take(&mut self, need: &Need, candidates: usize) -> Option<Share> {
         if self.is_full() {
+            return None;
+        }
+        let holds = |name: &String| self.held.get(name).copied().unwrap_or(0);
+        if need.limits.iter().any(|(name, most)| holds(name) >= *most) {
             return None;
         }
         let alone = self.running == 0;
@@ -116,6 +144,10 @@ impl Pool {
         for device in &devices {
             *self.free.entry(*device).or_default() -= 1;
         }
+        let limits: Vec<String> = need.limits.iter().map(|(name, _)| name.clone()).collect();
+        for name in &limits {
+            *self.held.entry(name.clone()).or_default() += 1;
+        }
         self.running += 1;
         self.used_threads += threads;
         self.used_memory = memory;
@@ -123,6 +155,7 @@ impl Pool {
             threads,
             memory: need.memory,
             devices: self.hands_out.then_some(devices),
+            limits,
         })
     }
 
@@ -133,6 +166,11 @@ impl Pool {
         self.used_memory -= share.memory;
         for device in share.devices.iter().flatten() {
             *self.free.entry(*device).or_default() += 1;
+        }
+        for name in &share.limits {
+            if let Some(held) = self.held.get_mut(name) {
+                *held -= 1;
+            }
         }
     }
 }
@@ -158,6 +196,14 @@ mod tests {
             threads,
             memory,
             devices,
+            limits: Vec::new(),
+        }
+    }
+
+    fn limited(limits: &[(&str, usize)]) -> Need {
+        Need {
+            limits: limits.iter().map(|(name, most)| ((*name).to_owned(), *most)).collect(),
+            ..Need::default()
         }
     }
 
@@ -207,6 +253,37 @@ mod tests {
         assert_eq!(devices(1), None);
         let mut without = super::tests::pool(8, 8, None, &[]);
         assert_eq!(without.take(&need(None, 0, 1), 1).unwrap().devices, None);
+    }
+
+    #[test]
+    fn a_limit_is_held_by_as_many_as_it_says() {
+        let mut pool = pool(8, 8, None, &[]);
+        let one = pool.take(&limited(&[("a", 2)]), 1).unwrap();
+        let both = pool.take(&limited(&[("a", 2), ("b", 1)]), 1).unwrap();
+        assert!(pool.take(&limited(&[("a", 2)]), 1).is_none());
+        assert!(pool.take(&limited(&[("b", 1)]), 1).is_none());
+        assert!(
+            pool.take(&limited(&[]), 1).is_some(),
+            "who names no limit does not wait"
+        );
+        pool.give_back(&one);
+        let again = pool.take(&limited(&[("a", 2)]), 1).unwrap();
+        pool.give_back(&both);
+        assert!(pool.take(&limited(&[("a", 2), ("b", 1)]), 1).is_some());
+        pool.give_back(&again);
+    }
+
+    #[test]
+    fn what_a_limit_keeps_waiting_takes_no_share_of_the_threads() {
+        let mut pool = pool(4, 8, None, &[]);
+        let limits = BTreeMap::from([("a".to_owned(), 1)]);
+        let waiting = |pool: &Pool, free: usize| {
+            let free = std::iter::repeat_n(&BTreeMap::new(), free).cloned().collect::<Vec<_>>();
+            pool.side_by_side(std::iter::repeat_n(&limits, 3).chain(&free))
+        };
+        assert_eq!([0, 1, 9].map(|free| waiting(&pool, free)), [1, 2, 4]);
+        let alone = pool.take(&limited(&[("a", 1)]), 1).unwrap();
+        assert_eq!((alone.threads, waiting(&pool, 0)), (8, 0));
     }
 
     proptest! {

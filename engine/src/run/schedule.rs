@@ -29,6 +29,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// The stack of a worker: as much as a main thread has.
 const STACK: usize = 8 * 1024 * 1024;
 
+/// How many of the instances that could begin are looked at to see how many of them can do so side by side.
+const LOOKED_AT: usize = 256;
+
 /// What workers send.
 enum Report {
     Told(usize, Told),
@@ -54,6 +57,8 @@ pub(super) struct Scheduler<'a> {
     pub(super) peaks: BTreeMap<String, u64>,
     registry: &'a Registry,
     pub(super) forced: Vec<bool>,
+    /// Whether any stage names a limit.
+    limited: bool,
     /// Nothing new is started any more.
     pub(super) stopping: bool,
     pub(super) warnings: Vec<String>,
@@ -98,6 +103,10 @@ pub(super) fn walk(
         peaks: BTreeMap::new(),
         registry,
         forced,
+        limited: graph
+            .instances
+            .iter()
+            .any(|instance| !instance.resources.limits.is_empty()),
         stopping: false,
         warnings: Vec::new(),
         steps: BTreeMap::new(),
@@ -239,7 +248,7 @@ impl<'a> Scheduler<'a> {
         if self.pool.is_full() {
             return None;
         }
-        let candidates = self.runnable.len();
+        let candidates = self.candidates();
         let mut refused: Vec<Need> = Vec::new();
         let mut next = self.runnable.first().copied();
         while let Some(number) = next {
@@ -257,11 +266,21 @@ impl<'a> Scheduler<'a> {
         None
     }
 
+    /// How many instances could begin now if there were threads for all of them. Those that a limit keeps waiting are none.
+    fn candidates(&self) -> usize {
+        if !self.limited {
+            return self.runnable.len();
+        }
+        let looked_at = self.runnable.iter().take(LOOKED_AT);
+        let limits = looked_at.map(|number| &self.graph.instances[*number].resources.limits);
+        self.pool.side_by_side(limits)
+    }
+
     /// What an instance needs: what its stage says; of memory otherwise what the same stage held before, and a little more.
     fn need(&mut self, number: usize) -> Need {
         let instance = &self.graph.instances[number];
-        let mut need = match self.slots[number].need {
-            Some(need) => need,
+        let mut need = match &self.slots[number].need {
+            Some(need) => need.clone(),
             None => {
                 let resources = &instance.resources;
                 let weight = self.registry.get(&instance.kind).map(|kind| kind.weight());
@@ -275,8 +294,13 @@ impl<'a> Scheduler<'a> {
                     threads: resources.threads,
                     memory: memory.unwrap_or(0),
                     devices: resources.devices.unwrap_or(0),
+                    limits: resources
+                        .limits
+                        .iter()
+                        .map(|(name, most)| (name.clone(), *most))
+                        .collect(),
                 };
-                self.slots[number].need = Some(need);
+                self.slots[number].need = Some(need.clone());
                 if let Some(memory) = self.pool.exceeds_memory(need.memory) {
                     let (needs, there) = (in_units(need.memory), in_units(memory));
                     self.warn(

@@ -150,7 +150,7 @@ impl Workshop<'_> {
                 .map_or(0, |since| since.as_secs()),
             peak_memory: finished.peak_memory,
             device: self.device(task),
-            resources: instance.resources,
+            resources: instance.resources.clone(),
             machine: machine(),
         };
         if before.is_some_and(|before| before.artifact != record.artifact) {

@@ -83,6 +83,20 @@ fn resources_that_do_not_fit() {
 }
 
 #[test]
+fn limits_that_do_not_fit() {
+    says(
+        "name: m\nvars: {n: 2}\nstages:\n  s: {kind: make, resources: {limits: {disk: 1, a b: 1, net: 0}}}\n  \
+         t: {kind: make, resources: {limits: {disk: '${vars.n}', gpu: 1}}}\n  u: {kind: make, resources: {limits: 3}}\n",
+        &[
+            "4:49 a b | `a b` cannot be the name of a limit | a name is letters, digits, `_` and `-`, and begins with a letter",
+            "4:62 0 | `net` must be a number from 1, not 0",
+            "5:46 '${vars.n}' | the limit `disk` is 2 here and 1 in `s` | give the same number, such as a variable, or another name",
+            "6:39 3 | `limits` must be a map, not a number",
+        ],
+    );
+}
+
+#[test]
 fn several_mistakes_are_shown_at_once() {
     says(
         &stages(

@@ -173,6 +173,57 @@ stages:
 }
 
 #[test]
+fn a_limit_bounds_what_runs_side_by_side_across_stages() {
+    let mut project = Project::new(
+        "
+vars: {most: 1}
+sweep: {axes: {n: {$replicate: 3}}}
+stages:
+  fetch:
+    kind: command
+    with: {run: 'mkdir LOCK/x; sleep 0.1; rmdir LOCK/x; echo ${n} > \"$OUT/x\"'}
+    resources: {limits: {site: \"${vars.most}\"}}
+  push:
+    kind: command
+    with: {run: 'mkdir LOCK/x; sleep 0.1; rmdir LOCK/x; echo ${n}; touch \"$OUT/y\"'}
+    resources: {limits: {site: \"${vars.most}\"}}
+  other: {kind: command, with: {run: 'sleep 0.1; touch \"$OUT/z\"'}}
+",
+    );
+    let lock = project.folder().join("lock");
+    fs::create_dir(&lock).unwrap();
+    project.manifest = project.manifest.replace("LOCK", lock.to_str().unwrap());
+    project.options.program = Some(program(project.folder()));
+    project.options.jobs = 4;
+    let mut events = Vec::new();
+    let summary = project.watch(&mut |event| events.push(event));
+    for one in &summary.instances {
+        assert!(one.error.is_none(), "two were at it at once: {:?}", one.error);
+    }
+    assert_eq!(
+        (summary.executed, most_at_once(&events)),
+        (7, 2),
+        "and `other` beside one of them"
+    );
+
+    // Another limit changes no result, so nothing runs again; forced, as many run as it says.
+    project.replace("most: 1", "most: 3");
+    assert_eq!(counts(&project.run_well()), (0, 7, 0, 0, 0));
+    project.manifest = project.manifest.replace("mkdir", "true").replace("rmdir", "true");
+    let mut events = Vec::new();
+    let summary = project.watch(&mut |event| events.push(event));
+    assert!(
+        summary.is_success() && most_at_once(&events) == 3,
+        "{}",
+        most_at_once(&events)
+    );
+    assert_eq!(
+        serde_json::to_value(&project.show("fetch@n=0").record.unwrap().resources).unwrap(),
+        serde_json::json!({"limits": {"site": 3}})
+    );
+}
+
+#[test]
 fn memory_that_earlier_runs_held_bounds_what_runs_side_by_side() {
     let mut project = Project::new(
         "

@@ -390,7 +390,7 @@ impl Kind for Heavy {
             "hoard" => ctx.check_space(u64::MAX / 2)?,
             "grow" => {
                 let memory = vec![1_u8; 64 * 1024 * 1024];
-                ctx.note("grown", json!(memory.iter().map(|byte| u64::from(*byte)).sum::<u64>()));
+                ctx.note("grown", json!(std::hint::black_box(&memory).len()));
             }
             _ => {}
         }

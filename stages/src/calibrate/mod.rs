@@ -13,10 +13,11 @@ mod choose;
 
 use std::collections::BTreeMap;
 
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{
     Context, Field, InputParts, Kind, PartFile, Port, Resolved, Resources, SettingError, StageError, Weight,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ use crate::tokens::Split;
 use choose::{Kept, best, best_together};
 
 /// The settings of `calibrate`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The split that thresholds are chosen on; the test split would flatter what is measured on it.
@@ -46,7 +47,7 @@ pub struct Settings {
 }
 
 /// What gets a threshold of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
     /// Nothing: one for all.
@@ -115,6 +116,10 @@ impl Kind for Calibrate {
             Field::counted("per_device_eval_batch_size"),
         ];
         &FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

@@ -11,11 +11,12 @@
 //! What a layout lacks comes from the encoders at the ports `token_encoder` and `type_encoder`. Pickles are read without running
 //! anything in them. Out comes our own layout, whatever went in.
 
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{
     Artifact, ArtifactFile, Context, Digest, Field, Input, InputFile, InputParts, Kind, Port, Resolved, SettingError,
     StageError, Weight,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -47,7 +48,7 @@ const OTHER_KEYS: [&str; 12] = [
 const USUAL_WINDOW: usize = 512;
 
 /// The settings of `checkpoint`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     /// The checkpoint's directory.
@@ -111,6 +112,10 @@ impl Kind for TakeCheckpoint {
 
     fn takes_names(&self, setting: &str, _value: &str) -> bool {
         setting == "source"
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

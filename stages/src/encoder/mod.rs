@@ -15,8 +15,9 @@ mod random;
 
 use std::path::Path;
 
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{Context, Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -49,7 +50,7 @@ const RANDOM: &str = "random";
 const CORPUS: (&str, &str) = ("corpus", "train");
 
 /// The settings of `encoder` as written. All but `source` go with random weights.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
     /// `random`, or a directory with config.json, model.safetensors, and tokenizer.json or vocab.txt.
@@ -81,7 +82,7 @@ struct Written {
 }
 
 /// A family that an encoder with random weights can be of, by its `model_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Family {
     Bert,
@@ -157,6 +158,10 @@ impl Kind for Encoder {
 
     fn takes_names(&self, setting: &str, value: &str) -> bool {
         setting == "source" && value != RANDOM
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Written>())
     }
 
     fn ports(&self) -> &'static [Port] {

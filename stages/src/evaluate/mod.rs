@@ -11,8 +11,9 @@ mod scoring;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{Context, Field, InputParts, Kind, Port, Resolved, Resources, SettingError, StageError, Weight};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -34,7 +35,7 @@ pub(crate) use scoring::{Scoring, collator};
 pub const SENTENCE_COUNTS: &str = "sentence_counts.jsonl";
 
 /// The settings of `evaluate`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateSettings {
     /// Which splits of the tokens.
@@ -133,6 +134,10 @@ impl Kind for Evaluate {
             Field::counted("bootstrap"),
         ];
         &FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<EvaluateSettings>())
     }
 
     fn ports(&self) -> &'static [Port] {

@@ -8,8 +8,9 @@ mod grammar;
 mod sentence;
 mod words;
 
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{Context, Field, InputParts, Kind, Port, Progress, Resolved, SettingError, StageError, Weight};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ use crate::rng::Rng;
 use sentence::Writer;
 
 /// The settings of [`Generate`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The grammar file.
@@ -100,6 +101,10 @@ impl Kind for Generate {
 
     fn fields(&self) -> &'static [Field] {
         FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

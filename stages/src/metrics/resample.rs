@@ -10,6 +10,7 @@
 //! What is drawn is a function of seed and draw, whatever the threads, and every draw is a sum of counts.
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Counter;
@@ -18,7 +19,7 @@ use super::table::CountTable;
 use crate::rng::Rng;
 
 /// How sentences are drawn; names and defaults are `scipy.stats.bootstrap`'s, but for fewer draws.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bootstrap {
     /// How many draws; 0 for no intervals.

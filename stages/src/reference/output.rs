@@ -12,10 +12,11 @@
 
 use std::fmt::Write;
 
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{
     Context, EVERY_PART, Field, Input, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,7 +30,7 @@ const RUN_LOG: &str = "run.log";
 const BEST: &str = "best_checkpoint";
 
 /// The settings of `output`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     /// The config that the run was made from.
@@ -60,6 +61,10 @@ impl Kind for Output {
     fn fields(&self) -> &'static [Field] {
         const FIELDS: [Field; 1] = [Field::counted("config")];
         &FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

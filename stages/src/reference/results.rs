@@ -5,8 +5,9 @@
 //! in these figures, as in the reference; the table shows beside them what they are if those golds count as missed.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{Context, Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -25,7 +26,7 @@ const OF_ALL: [&str; 6] = ["precision", "recall", "f1", "tp", "fp", "fn"];
 const OF_THE_MEAN: [&str; 4] = ["precision", "recall", "f1", "num_classes"];
 
 /// The settings of `results`: there are none.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {}
 
@@ -51,6 +52,10 @@ impl Kind for Results {
 
     fn fields(&self) -> &'static [Field] {
         &[]
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

@@ -14,10 +14,11 @@ pub(crate) mod grid;
 pub(crate) mod rows;
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use nerpipe_engine::kind::parse_settings;
+use nerpipe_engine::kind::{parse_settings, schema_of};
 use nerpipe_engine::{Context, Field, InputParts, Kind, Port, Resolved, SettingError, StageError, Weight};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -30,27 +31,33 @@ const METRICS: &str = "metrics.json";
 pub(crate) const PARTS: [&str; 5] = ["table.md", "table.csv", "table.json", "table.txt", "table.tex"];
 
 /// The settings of `report`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The axes that make the rows; by default every axis that is no column and stays after `aggregate`. As axes count also
     /// `split`, `threshold`, `language`, `dataset` and `file`.
     #[serde(default, deserialize_with = "optional_list")]
+    #[schemars(with = "OneOrMany<String>")]
     pub rows: Option<Vec<String>>,
     /// The axes that make the columns; by default none.
     #[serde(default, deserialize_with = "list")]
+    #[schemars(with = "OneOrMany<String>")]
     pub columns: Vec<String>,
     /// The metrics that are shown, as flat keys; a map from titles to keys gives them other heads.
     #[serde(default = "micro_f1", deserialize_with = "shown")]
+    #[schemars(with = "ShownForms")]
     pub value: Vec<Shown>,
     /// How results that differ in an axis become one, in order: `mean over language`, `max over threshold`, `mean±std over seed`.
     #[serde(default, deserialize_with = "list")]
+    #[schemars(with = "OneOrMany<String>")]
     aggregate: Vec<Step>,
     /// What is marked in each column: `max`, `min` or `none`; or a list of these, one for each metric.
     #[serde(default = "no_best", deserialize_with = "list")]
+    #[schemars(with = "OneOrMany<Best>")]
     pub best: Vec<Best>,
     /// The axes of `rows` that the best is looked for within, such as the corpus.
     #[serde(default, deserialize_with = "list")]
+    #[schemars(with = "OneOrMany<String>")]
     pub best_within: Vec<String>,
     /// How many digits behind the point (default 4; of percent 1).
     #[serde(default)]
@@ -63,8 +70,36 @@ pub struct Settings {
     pub intervals: bool,
 }
 
+/// The forms that [`list`] reads, for editors.
+#[expect(dead_code, reason = "only its schema is asked for")]
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+/// The forms that [`shown`] reads, for editors.
+#[expect(dead_code, reason = "only its schema is asked for")]
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum ShownForms {
+    Key(String),
+    Many(Vec<ShownForm>),
+    Titled(BTreeMap<String, String>),
+}
+
+/// One of a list of metrics.
+#[expect(dead_code, reason = "only its schema is asked for")]
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum ShownForm {
+    Key(String),
+    Titled(Shown),
+}
+
 /// A metric that is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shown {
     /// The column's head.
@@ -74,7 +109,7 @@ pub struct Shown {
 }
 
 /// Which field of a column is the best.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Best {
     /// The largest.
@@ -240,6 +275,10 @@ impl Kind for Report {
             Field::counted("intervals"),
         ];
         &FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<Settings>())
     }
 
     fn ports(&self) -> &'static [Port] {

@@ -25,6 +25,7 @@ use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use arrow_schema::ArrowError;
 use indexmap::IndexMap;
 use nerpipe_engine::Part;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::mapped::map_file;
@@ -33,7 +34,7 @@ pub use memory::SplitBuilder;
 pub use write::{LabelTable, SentenceWriter};
 
 /// Which view of a record is used: its words, or its text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Pre-split words; golds are word positions.

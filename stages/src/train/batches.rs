@@ -1,13 +1,14 @@
 //! Which sentences and which types make up the next batch: a function of the seed and the batch's number.
 
 use nerpipe_engine::StageError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Rng;
 use crate::tokens::Split;
 
 /// Which types a batch is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchTypes {
     /// Those of its own golds.
@@ -17,7 +18,7 @@ pub enum BatchTypes {
 }
 
 /// The order of a batch's types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TypeOrder {
     /// Another random one for each batch.

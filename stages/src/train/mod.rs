@@ -20,7 +20,8 @@ use std::time::Instant;
 
 use nerpipe_engine::{
     Context, ErrorClass, Field, InputParts, Kind, Port, Progress, Resolved, Resources, SettingError, StageError,
-    Weight, kind::parse_settings,
+    Weight,
+    kind::{parse_settings, schema_of},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -68,6 +69,10 @@ impl Kind for Train {
 
     fn fields(&self) -> &'static [Field] {
         FIELDS
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(schema_of::<TrainSettings>())
     }
 
     fn ports(&self) -> &'static [Port] {

@@ -1,6 +1,7 @@
 //! The settings of `train`: the reference's own names, and which of them go together.
 
 use nerpipe_engine::{Field, SettingError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::batches::{BatchTypes, TypeOrder};
@@ -63,7 +64,7 @@ pub const FIELDS: &[Field] = &[
 ];
 
 /// Every setting of `train`. Names and meanings are those of the reference's JSON configs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSettings {
     /// How text and entity types meet: encoded apart, or read together in one prompt.

@@ -14,6 +14,7 @@
 //! - A line without a token is left out if its tag is `O`.
 //! - If the first column counts tokens, ranges (`1-2`) and empty nodes (`3.1`) are left out, as CoNLL-U has them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::Record;
@@ -29,7 +30,7 @@ const DOCUMENT: &str = "-DOCSTART-";
 const SAMPLE: usize = 2000;
 
 /// The columns to read, where they are not to be told by what the file holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
     /// The column of the token.
@@ -41,7 +42,7 @@ pub struct Columns {
 }
 
 /// A column: its number from 1, or from the end (-1), or its name in `# global.columns`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Column {
     /// The number, from 1; below 0 it counts from the end.
