@@ -47,6 +47,10 @@ impl Reader for Jsonl {
     }
 
     fn parse(&self, line: &Line) -> Result<(Record, Notes), CorpusError> {
-        parse_record(&line.bytes, line.number).map_err(|error: RecordError| self.file.at(line.number, error))
+        parse_record(&line.bytes, line.number).map_err(|error| self.about(line, error))
+    }
+
+    fn about(&self, line: &Line, error: RecordError) -> CorpusError {
+        self.file.at(line.number, error)
     }
 }
