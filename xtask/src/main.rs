@@ -9,6 +9,7 @@ mod bench;
 mod bench_data;
 mod end_to_end;
 mod measure;
+mod readme_commands;
 mod shell;
 mod systems;
 
@@ -48,7 +49,9 @@ enum Task {
     /// The first run begins with an empty cache: nothing may fail, and every system must reach a micro F1 of 0.80 on the
     /// test sentences from templates it has seen. The second run must execute nothing.
     EndToEnd,
-    /// Run everything a change must pass: fmt --check, lint, test, a release build, end-to-end
+    /// Run every command line of the reference trainer's README in nerpipe's words, and check what comes of each
+    ReadmeCommands(readme_commands::ReadmeCommands),
+    /// Run everything a change must pass: fmt --check, lint, test, a release build, readme-commands, end-to-end
     Ci,
     /// Measure on real data, or the engine alone
     #[command(subcommand)]
@@ -150,11 +153,18 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
             build(shell)?;
             end_to_end::run(shell)
         }
+        Task::ReadmeCommands(options) => {
+            if options.program.is_none() {
+                build(shell)?;
+            }
+            readme_commands::run(&options, shell)
+        }
         Task::Ci => {
             format(true, shell)?;
             lint(shell)?;
             test(&[], shell)?;
             build(shell)?;
+            readme_commands::run(&readme_commands::ReadmeCommands::default(), shell)?;
             end_to_end::run(shell)
         }
         Task::Bench(Bench::Real {
