@@ -66,7 +66,12 @@ fn a_checkpoint_is_evaluated_by_the_references_options() {
     let of_evaluation: Value = serde_json::from_str(&project.read(&format!("evals/{}", written[0]))).expect("JSON");
     assert_eq!(of_run, of_evaluation, "the training and the evaluation agree");
 
-    // Another threshold, with dashes: the scores are there already.
+    // Once more: all of it is there already.
+    let outcome = evaluate(&["--threshold", "0.5", "--evaluation_format", "tokens"]).expect(0);
+    assert!(outcome.stderr.contains("evaluate: 0 executed"), "{}", outcome.stderr);
+    assert_eq!(results(&project).len(), 2);
+
+    // Another threshold, with dashes.
     let dashed = [
         "evaluate",
         "--pretrained-model-name-or-path",
