@@ -196,6 +196,61 @@ fn of_a_saved_dataset_one_split_is_evaluated() {
     );
 }
 
+/// Both layouts of the reference's own, pickles and all: a bi-encoder without tokenizers, a cross-encoder without its encoder's
+/// configuration. What they lack comes from the encoders that the command line names.
+#[test]
+fn the_references_own_checkpoints_are_evaluated() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/tests/golden_data");
+    let named = |name: &str| golden.join(name).to_str().expect("UTF-8").to_owned();
+    let project = Project::new();
+    let samples = std::fs::read(golden.join("samples.json")).expect("the samples");
+    let samples: Value = serde_json::from_slice(&samples).expect("JSON");
+    let samples = samples["eval"].as_array().expect("a list");
+    let lines: Vec<String> = samples
+        .iter()
+        .map(|sample| {
+            let keys = ["text", "tokens", "token_spans", "char_spans"];
+            let kept = keys.map(|key| (key.to_owned(), sample[key].clone()));
+            Value::from(serde_json::Map::from_iter(kept)).to_string()
+        })
+        .collect();
+    project.write("eval.jsonl", &lines.join("\n"));
+    for (checkpoint, threshold) in [("bi", "0.5"), ("cross_contrastive", "label_token")] {
+        let checkpoint = named(&format!("checkpoints/{checkpoint}"));
+        let (encoder, types) = (named("encoder"), named("type_encoder"));
+        for format in ["tokens", "text"] {
+            let outcome = project
+                .nerpipe(&[
+                    "evaluate",
+                    "--pretrained_model_name_or_path",
+                    &checkpoint,
+                    "--evaluation_file",
+                    "eval.jsonl",
+                    "--threshold",
+                    threshold,
+                    "--evaluation_format",
+                    format,
+                    "--token_encoder",
+                    &encoder,
+                    "--type_encoder",
+                    &types,
+                    "--output",
+                    "result.json",
+                ])
+                .expect(0);
+            let said = format!("threshold {threshold}, {} sentences", lines.len());
+            assert!(outcome.stdout.contains(&said), "{}", outcome.stdout);
+            let results: Value = serde_json::from_str(&project.read("result.json")).expect("JSON");
+            let micro = &results["test_metrics"]["micro"];
+            let golds = micro["tp"]
+                .as_u64()
+                .zip(micro["fn"].as_u64())
+                .map(|(tp, missed)| tp + missed);
+            assert!(golds.is_some_and(|golds| golds > 0), "{results}");
+        }
+    }
+}
+
 #[test]
 fn entities_inside_others_are_found_if_they_are_asked_for() {
     let project = trained(&[]);
