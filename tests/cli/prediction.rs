@@ -199,7 +199,7 @@ fn of_a_saved_dataset_one_split_is_evaluated() {
 /// Both layouts of the reference's own, pickles and all: a bi-encoder without tokenizers, a cross-encoder without its encoder's
 /// configuration. What they lack comes from the encoders that the command line names.
 #[test]
-fn the_references_own_checkpoints_are_evaluated() {
+fn the_references_own_checkpoints_are_evaluated_and_predict() {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/tests/golden_data");
     let named = |name: &str| golden.join(name).to_str().expect("UTF-8").to_owned();
     let project = Project::new();
@@ -248,6 +248,16 @@ fn the_references_own_checkpoints_are_evaluated() {
                 .map(|(tp, missed)| tp + missed);
             assert!(golds.is_some_and(|golds| golds > 0), "{results}");
         }
+        let predict = |more: &[&str]| {
+            let given = ["predict", "--model", &checkpoint, "--labels", "person,location"];
+            project.nerpipe(&[&given, more, &["Ada met Bob."]].concat())
+        };
+        let encoders = ["--token_encoder", &encoder, "--type_encoder", &types];
+        let lines = predict(&encoders).expect(0).events();
+        assert!(lines.len() == 1 && lines[0]["entities"].is_array(), "{lines:?}");
+        // What the checkpoint names is not in this project.
+        let outcome = predict(&[]);
+        assert!(outcome.code != Some(0) && outcome.stdout.is_empty(), "{outcome:?}");
     }
 }
 
