@@ -403,6 +403,11 @@ mod tests {
         assert_eq!(ids(content.as_bytes()).unwrap().0, ["1", "2"]);
         let wrong = ids(format!("{content}\n{{}}\n").as_bytes()).unwrap_err();
         assert_eq!(wrong.to_string(), "corpus.jsonl:5: `text`: the field is missing");
+        // The end of a line is no part of a string that is cut off.
+        for end in ["\n", "\r\n", ""] {
+            let cut = ids(format!("{}{end}", &record(1)[..20]).as_bytes()).unwrap_err();
+            assert_eq!(cut.help.as_deref(), Some("the line is cut off; copy the file again"), "{cut}");
+        }
     }
 
     #[test]
