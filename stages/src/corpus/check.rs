@@ -32,8 +32,10 @@ pub(super) struct Parts<'a> {
 /// Adds what is wrong with the parts of a record, each for itself.
 pub(super) fn check_parts(parts: &Parts<'_>, problems: &mut Vec<RecordError>) {
     let text = parts.text.filter(|text| check_text(text, problems));
-    if let (Some(text), Some(tokens)) = (text, parts.tokens) {
-        lay_out_all(text, tokens, problems);
+    match (text, parts.tokens) {
+        (Some(text), Some(tokens)) => drop(lay_out_all(text, tokens, problems)),
+        (None, Some(tokens)) => problems.extend(blank_tokens(tokens)),
+        (_, None) => {}
     }
     let length = text.map(|text| text.chars().count() as u32);
     let shown = text.unwrap_or_default();
@@ -84,6 +86,7 @@ pub(super) fn check(raw: RawRecord, line: u64) -> Result<(Record, Notes), Record
     let layout = if has_text {
         lay_out_all(&text, &tokens, &mut problems)
     } else {
+        problems.extend(blank_tokens(&tokens));
         None
     };
     let id = id.map(|id| id.0).unwrap_or_else(|| {
@@ -192,16 +195,20 @@ fn lay_out_all(text: &str, tokens: &[String], problems: &mut Vec<RecordError>) -
         Ok(layout) => Some(layout),
         Err(error) => {
             // Behind a token that the text does not hold, all are wrong, unless they are no tokens at all.
-            let blank = tokens
-                .iter()
-                .enumerate()
-                .filter_map(|(index, token)| blank_token(index, token));
-            let others: Vec<RecordError> = blank.filter(|blank| blank.field != error.field).collect();
+            let others: Vec<RecordError> = blank_tokens(tokens)
+                .filter(|blank| blank.field != error.field)
+                .collect();
             problems.push(error);
             problems.extend(others);
             None
         }
     }
+}
+
+/// The tokens that are none.
+fn blank_tokens(tokens: &[String]) -> impl Iterator<Item = RecordError> {
+    let numbered = tokens.iter().enumerate();
+    numbered.filter_map(|(index, token)| blank_token(index, token))
 }
 
 /// What is wrong with a token by itself.

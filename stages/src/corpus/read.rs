@@ -406,7 +406,11 @@ mod tests {
         // The end of a line is no part of a string that is cut off.
         for end in ["\n", "\r\n", ""] {
             let cut = ids(format!("{}{end}", &record(1)[..20]).as_bytes()).unwrap_err();
-            assert_eq!(cut.help.as_deref(), Some("the line is cut off; copy the file again"), "{cut}");
+            assert_eq!(
+                cut.help.as_deref(),
+                Some("the line is cut off; copy the file again"),
+                "{cut}"
+            );
         }
     }
 

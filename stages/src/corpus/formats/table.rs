@@ -526,3 +526,44 @@ impl Lists<Tags> {
         Ok(spans.done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::StringArray;
+    use arrow_array::builder::{ListBuilder, StringBuilder};
+
+    use super::*;
+
+    fn lists(rows: &[&[Option<&str>]]) -> ArrayRef {
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        for row in rows {
+            lists.append_value(row.iter().copied());
+        }
+        Arc::new(lists.finish())
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_row_is_told() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![None, Some("a b c"), Some(" ")]));
+        let tokens = lists(&[
+            &[Some("a"), None, None],
+            &[Some("a"), Some("b"), Some("c")],
+            &[Some("a"), Some("")],
+        ]);
+        let tags = lists(&[
+            &[Some("O"), None, None],
+            &[Some("B-x"), Some("x"), None],
+            &[Some("B- y"), Some("O")],
+        ]);
+        let columns = [("text", texts), ("tokens", tokens), ("ner_tags", tags)];
+        let table = Table::new(&RecordBatch::try_from_iter(columns).unwrap(), &|_| None).unwrap();
+        let fields = |row: usize| -> Vec<String> {
+            let all = table.record(row, 0).unwrap_err().apart();
+            all.into_iter().map(|error| error.field).collect()
+        };
+        // Without tokens there is nothing that tags could be compared with.
+        assert_eq!(fields(0), ["text", "tokens[1]", "tokens[2]"]);
+        assert_eq!(fields(1), ["ner_tags[1]", "ner_tags[2]"]);
+        assert_eq!(fields(2), ["text", "tokens[1]", "token_spans[0].label"]);
+    }
+}
