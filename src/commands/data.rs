@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use nerpipe_stages::corpus::stats::{Sample, Stats, Window, shared_texts};
 use nerpipe_stages::corpus::write::{Lost, Overlaps, Target, Writer, format_record};
-use nerpipe_stages::corpus::{self, Column, Columns, CorpusError, Counts, Format, Found, Origin, Source};
+use nerpipe_stages::corpus::{self, Column, Columns, CorpusError, Counts, Format, Found, Origin, RecordError, Source};
 use nerpipe_stages::tokenizer::TextTokenizer;
 use nerpipe_stages::tokens::Format as View;
 use serde_json::json;
@@ -201,7 +201,7 @@ fn check(args: &CheckArgs, terminal: &Terminal) -> Result<Exit, Error> {
         let mut wrong = 0u64;
         let ended = corpus::scan(
             source,
-            |parsed| {
+            |parsed, _| {
                 parsed.map(|(record, notes)| {
                     let mut counts = Counts::default();
                     counts.record(&record, notes);
@@ -212,8 +212,10 @@ fn check(args: &CheckArgs, terminal: &Terminal) -> Result<Exit, Error> {
                 match parsed {
                     Ok(of_record) => counts += of_record,
                     Err(error) => {
-                        wrong += 1;
-                        tell(&error, args.json, terminal);
+                        for problem in error.all() {
+                            wrong += 1;
+                            tell(problem, args.json, terminal);
+                        }
                     }
                 }
                 Ok::<_, CorpusError>(())
@@ -282,11 +284,9 @@ fn stats(args: &StatsArgs, terminal: &Terminal) -> Result<Exit, Error> {
         let mut stats = Stats::new(window.as_ref().map(|window| window.max_seq_length));
         corpus::scan(
             source,
-            |parsed| {
+            |parsed, blame| {
                 let (record, _) = parsed?;
-                let id = record.id.clone();
-                Sample::new(record, window.as_ref())
-                    .map_err(|error| CorpusError::new(&source.name, format!("record `{id}`: {error}")))
+                Sample::new(record, window.as_ref()).map_err(|error| blame(RecordError::whole(error.to_string())))
             },
             |sample| {
                 stats.add(sample?);
@@ -409,12 +409,12 @@ fn write(source: &Source, place: &Path, target: Target, overlaps: Overlaps) -> R
         let (mut counts, mut lost) = (Counts::default(), Lost::default());
         corpus::scan(
             source,
-            |parsed| {
+            |parsed, blame| {
                 let (record, notes) = parsed?;
                 let mut counts = Counts::default();
                 counts.record(&record, notes);
-                let (bytes, lost) = format_record(&record, target, overlaps)
-                    .map_err(|error| CorpusError::about(&source.name, &record, error))?;
+                let (bytes, lost) =
+                    format_record(&record, target, overlaps).map_err(|error| blame(error.of_record(&record.id)))?;
                 Ok((counts, bytes, lost))
             },
             |result: Result<_, CorpusError>| {

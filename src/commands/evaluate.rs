@@ -101,6 +101,10 @@ pub(crate) fn evaluate(args: &EvaluateArgs, terminal: &Terminal) -> Result<Exit,
     let manifest = evaluation
         .manifest(&project)
         .map_err(|error| Error::usage(error.message, error.help))?;
+    let split = evaluation.chosen_split(&project);
+    if let (Ok(Some(split)), false) = (split, args.quiet) {
+        terminal.err(&format!("evaluates the split `{split}` of `{}`", args.data));
+    }
     let session = Session::of_text("evaluate", &manifest, project, args.cache_dir.as_deref())?;
     let options = run::options(None, args.threads, args.device)?;
     let exit = run::perform(&session, &options, (false, args.quiet), &[], terminal)?;

@@ -50,6 +50,12 @@ pub(crate) struct PredictArgs {
     /// Texts that are read ahead, if they come fast
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     pub(crate) batch_size: usize,
+    /// The encoder that a checkpoint of the reference was made from, if it has no tokenizer [default: what the checkpoint says]
+    #[arg(long = "token_encoder", alias = "token-encoder", value_name = "DIR_OR_NAME")]
+    pub(crate) token_encoder: Option<String>,
+    /// The same for the encoder of types
+    #[arg(long = "type_encoder", alias = "type-encoder", value_name = "DIR_OR_NAME")]
+    pub(crate) type_encoder: Option<String>,
     /// Where the model runs: auto, cpu, wgpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
@@ -152,6 +158,8 @@ fn open(args: &PredictArgs, terminal: &Terminal) -> Result<Option<Input>, Error>
     }
     let reading = Evaluation {
         checkpoint: directory,
+        token_encoder: args.token_encoder.clone(),
+        type_encoder: args.type_encoder.clone(),
         ..Evaluation::default()
     };
     let manifest = reading

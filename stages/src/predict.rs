@@ -153,10 +153,12 @@ impl Predictor {
             .iter()
             .map(|document| Text::new(document, &self.tokenizer, self.config().annotation_format))
             .collect::<Result<_, _>>()?;
+        let room = self.passes.text_room().max(1);
+        let overlap = self.config().max_span_length;
         let windows: Vec<Window> = texts
             .iter()
             .enumerate()
-            .flat_map(|(number, text)| self.windows(number, text))
+            .flat_map(|(number, text)| windows(number, &text.encoded.words, room, overlap))
             .collect();
         if windows.is_empty() {
             return Ok(vec![Vec::new(); documents.len()]);
@@ -170,7 +172,8 @@ impl Predictor {
             let sentences: Vec<Sentence<'_>> = group.iter().map(|&window| split.sentence(window)).collect();
             for (&window, scores) in group.iter().zip(self.score(&sentences)) {
                 let window = &windows[window];
-                found[window.text].extend(self.candidates(window, &scores));
+                let passing = candidates(window, &scores, self.config().text_position(), &self.cut);
+                found[window.text].extend(passing);
             }
         }
         let decoded = found.into_iter().map(|candidates| decode(candidates, self.nested));
@@ -182,45 +185,6 @@ impl Predictor {
 
     fn config(&self) -> &RecognizerConfig {
         self.recognizer.config()
-    }
-
-    /// The windows that a text is read in.
-    fn windows(&self, number: usize, text: &Text) -> Vec<Window> {
-        let room = self.passes.text_room().max(1);
-        // An entity that is cut by the end of one window lies whole in the next, as long as windows allow it.
-        let overlap = self.config().max_span_length.min(room / 2);
-        let words = &text.encoded.words;
-        let all = words.len();
-        let begins_word = |subword: usize| subword == 0 || words[subword - 1] != words[subword];
-        let mut windows: Vec<Window> = Vec::new();
-        let mut first = 0;
-        while first < all {
-            let mut end = (first + room).min(all);
-            if end < all {
-                // Words stay whole, unless one fills the window.
-                let whole = (first + 1..=end).rev().find(|&end| begins_word(end));
-                end = whole.unwrap_or(end);
-            }
-            windows.push(Window {
-                text: number,
-                first,
-                end,
-                charge: (first, end),
-            });
-            if end == all {
-                break;
-            }
-            let next = (first + 1..=end.saturating_sub(overlap).max(first + 1))
-                .rev()
-                .find(|&next| begins_word(next));
-            first = next.unwrap_or(end);
-        }
-        for index in 1..windows.len() {
-            let border = (windows[index].first + windows[index - 1].end) / 2;
-            windows[index - 1].charge.1 = border;
-            windows[index].charge.0 = border;
-        }
-        windows
     }
 
     /// Scores of sentences, candidates at or below every bar left out.
@@ -243,31 +207,6 @@ impl Predictor {
             }
         }
         rows
-    }
-
-    /// What a window predicts of the part of the text that it is in charge of.
-    fn candidates(&self, window: &Window, scores: &SentenceScores) -> Vec<Candidate> {
-        let shift = self.config().text_position();
-        let bar = self.cut.bar(&scores.bars, None);
-        let passing = scores.candidates.iter().filter_map(|&(start, end, label, logit)| {
-            let above = match bar {
-                Bar::Fixed(bar) => bar,
-                Bar::PerType(bars) => bars[label as usize],
-            };
-            // What the model is sure of is its probability, or how far it is above the learned threshold.
-            let slot = scores.bars.get(label as usize).copied().unwrap_or(0.0);
-            let first = window.first + (start - shift) as usize;
-            let last = window.first + (end - shift) as usize;
-            let is_ours = (window.charge.0..window.charge.1).contains(&((first + last) / 2));
-            (logit > above && is_ours).then(|| Candidate {
-                first,
-                last,
-                label,
-                margin: logit - above,
-                score: 1.0 / (1.0 + (-(f64::from(logit) - f64::from(slot))).exp()),
-            })
-        });
-        passing.collect()
     }
 
     fn entities(&self, kept: &[Candidate], text: &Text, document: &Document) -> Vec<Entity> {
@@ -431,6 +370,67 @@ impl Window {
     }
 }
 
+/// The windows that a text is read in: each of `room` subwords at most, with `overlap` of them in the one before it too, as far as the
+/// words, to which the subwords belong, allow it.
+fn windows(text: usize, words: &[u32], room: usize, overlap: usize) -> Vec<Window> {
+    // An entity that is cut by the end of one window lies whole in the next, as long as windows allow it.
+    let overlap = overlap.min(room / 2);
+    let all = words.len();
+    let begins_word = |subword: &usize| *subword == 0 || words[subword - 1] != words[*subword];
+    let mut windows: Vec<Window> = Vec::new();
+    let mut first = 0;
+    while first < all {
+        let mut end = (first + room).min(all);
+        if end < all {
+            // Words stay whole, unless one fills the window.
+            end = (first + 1..=end).rev().find(begins_word).unwrap_or(end);
+        }
+        windows.push(Window {
+            text,
+            first,
+            end,
+            charge: (first, end),
+        });
+        if end == all {
+            break;
+        }
+        // The overlap begins with a word: it is longer than asked for, or where a long word stands there, as long as can be.
+        let latest = end.saturating_sub(overlap).max(first + 1);
+        let next = (first + 1..=latest).rev().find(begins_word);
+        first = next.or_else(|| (latest..end).find(begins_word)).unwrap_or(end);
+    }
+    for index in 1..windows.len() {
+        let border = (windows[index].first + windows[index - 1].end) / 2;
+        windows[index - 1].charge.1 = border;
+        windows[index].charge.0 = border;
+    }
+    windows
+}
+
+/// What a window predicts of the part of the text that it is in charge of. The text begins at place `shift` of what the model read.
+fn candidates(window: &Window, scores: &SentenceScores, shift: u32, cut: &Cut) -> Vec<Candidate> {
+    let bar = cut.bar(&scores.bars, None);
+    let passing = scores.candidates.iter().filter_map(|&(start, end, label, logit)| {
+        let above = match bar {
+            Bar::Fixed(bar) => bar,
+            Bar::PerType(bars) => bars[label as usize],
+        };
+        // What the model is sure of is its probability, or how far it is above the learned threshold.
+        let slot = scores.bars.get(label as usize).copied().unwrap_or(0.0);
+        let first = window.first + (start - shift) as usize;
+        let last = window.first + (end - shift) as usize;
+        let is_ours = (window.charge.0..window.charge.1).contains(&((first + last) / 2));
+        (logit > above && is_ours).then(|| Candidate {
+            first,
+            last,
+            label,
+            margin: logit - above,
+            score: 1.0 / (1.0 + (-(f64::from(logit) - f64::from(slot))).exp()),
+        })
+    });
+    passing.collect()
+}
+
 /// The windows as the sentences of a split.
 fn split(texts: &[Text], windows: &[Window], format: Format) -> Result<Split, TokensError> {
     let mut builder = SplitBuilder::new(format);
@@ -488,5 +488,146 @@ fn lowest(cut: &Cut) -> f32 {
     match cut.bar(&[], None) {
         Bar::Fixed(bar) => bar,
         Bar::PerType(bars) => bars.iter().copied().fold(f32::INFINITY, f32::min),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recognizer::Threshold;
+
+    /// Words of so many subwords each.
+    fn words(lengths: &[usize]) -> Vec<u32> {
+        let numbered = (0u32..).zip(lengths);
+        numbered
+            .flat_map(|(word, &length)| std::iter::repeat_n(word, length))
+            .collect()
+    }
+
+    fn places(windows: &[Window]) -> Vec<(usize, usize)> {
+        windows.iter().map(|window| (window.first, window.end)).collect()
+    }
+
+    #[test]
+    fn windows_overlap_and_keep_words_whole() {
+        assert_eq!(windows(0, &[], 8, 2), []);
+        assert_eq!(places(&windows(0, &words(&[1; 8]), 8, 2)), [(0, 8)]);
+        let many = windows(3, &words(&[1; 20]), 8, 2);
+        assert_eq!(places(&many), [(0, 8), (6, 14), (12, 20)]);
+        let charges: Vec<_> = many.iter().map(|window| window.charge).collect();
+        assert_eq!(charges, [(0, 7), (7, 13), (13, 20)]);
+        assert!(many.iter().all(|window| window.text == 3));
+        // Words of three: an end inside one moves before it, and so does the beginning of an overlap.
+        assert_eq!(
+            places(&windows(0, &words(&[3; 6]), 8, 2)),
+            [(0, 6), (3, 9), (6, 12), (9, 15), (12, 18)]
+        );
+        // An overlap is at most half a window, or reading would hardly go on.
+        assert_eq!(places(&windows(0, &words(&[1; 12]), 8, 30)), [(0, 8), (4, 12)]);
+        // A word that fills windows is cut; where one stands in the way of an overlap, what is behind it overlaps.
+        assert_eq!(places(&windows(0, &words(&[20]), 8, 2)), [(0, 8), (8, 16), (16, 20)]);
+        assert_eq!(
+            places(&windows(0, &words(&[6, 1, 1, 1, 1, 1, 1]), 8, 4)),
+            [(0, 8), (6, 12)]
+        );
+    }
+
+    proptest! {
+        /// Every subword is read, each place is the charge of one window, and an entity that is no longer than the overlap lies whole
+        /// in the window that is in charge of its middle.
+        #[test]
+        fn no_short_entity_is_cut(lengths in prop::collection::vec(1usize..4, 1..60), room in 16usize..40, overlap in 1usize..6) {
+            let words = words(&lengths);
+            let windows = windows(0, &words, room, overlap);
+            let mut charged = 0;
+            for window in &windows {
+                prop_assert!(window.end - window.first <= room);
+                prop_assert!(window.first <= window.charge.0 && window.charge.1 <= window.end);
+                prop_assert_eq!(window.charge.0, charged);
+                charged = window.charge.1;
+            }
+            prop_assert_eq!(charged, words.len());
+            for first in 0..words.len() {
+                for last in first..words.len().min(first + overlap) {
+                    let middle = (first + last) / 2;
+                    let ours: Vec<_> = windows.iter().filter(|window| (window.charge.0..window.charge.1).contains(&middle)).collect();
+                    prop_assert_eq!(ours.len(), 1);
+                    prop_assert!(ours[0].first <= first && last < ours[0].end, "{}..={} in {:?}", first, last, windows);
+                }
+            }
+        }
+    }
+
+    fn scores(candidates: &[(u32, u32, u32, f32)]) -> SentenceScores {
+        SentenceScores {
+            candidates: candidates.to_vec(),
+            ..SentenceScores::default()
+        }
+    }
+
+    /// Both windows see what lies in their overlap; one of them tells it.
+    #[test]
+    fn what_two_windows_see_is_told_once() {
+        let both = windows(0, &words(&[1; 14]), 8, 2);
+        assert_eq!(places(&both), [(0, 8), (6, 14)]);
+        let cut = Cut::from(Threshold::Probability(0.5));
+        // What the model reads begins with a special token.
+        let (first, second) = (
+            scores(&[(7, 8, 0, 2.0), (8, 8, 0, 1.0), (1, 2, 0, -1.0)]),
+            scores(&[(1, 2, 0, 2.5), (2, 2, 0, 1.5)]),
+        );
+        let told: Vec<_> = both
+            .iter()
+            .zip([&first, &second])
+            .map(|(window, scores)| {
+                let found = candidates(window, scores, 1, &cut);
+                found.iter().map(|one| (one.first, one.last)).collect::<Vec<_>>()
+            })
+            .collect();
+        // The border is at 7: the span 6..=7 has its middle before it, the span 7..=7 behind it. What is below the threshold is not told.
+        assert_eq!(told, [vec![(6, 7)], vec![(7, 7)]]);
+    }
+
+    fn candidate(first: usize, last: usize, label: u32, margin: f32) -> Candidate {
+        Candidate {
+            first,
+            last,
+            label,
+            margin,
+            score: 0.5,
+        }
+    }
+
+    fn kept(candidates: &[Candidate], nested: bool) -> Vec<(usize, usize, u32)> {
+        let kept = decode(candidates.to_vec(), nested);
+        kept.iter().map(|one| (one.first, one.last, one.label)).collect()
+    }
+
+    #[test]
+    fn entities_inside_others_stay_only_if_they_are_asked_for() {
+        let candidates = [
+            candidate(2, 3, 0, 1.0),
+            candidate(0, 5, 1, 3.0),
+            // The same words as another type: the better one stays.
+            candidate(2, 3, 1, 0.5),
+            // Crosses the best.
+            candidate(4, 7, 0, 2.0),
+            candidate(8, 9, 0, 0.1),
+            // Around one that is better.
+            candidate(8, 12, 1, 0.05),
+            // Inside one that lies inside the best.
+            candidate(3, 3, 0, 0.2),
+        ];
+        assert_eq!(kept(&candidates, false), [(0, 5, 1), (8, 9, 0)]);
+        assert_eq!(
+            kept(&candidates, true),
+            [(0, 5, 1), (2, 3, 0), (3, 3, 0), (8, 9, 0), (8, 12, 1)]
+        );
+        // Of equals the first by place, whatever the order in which windows told them.
+        let equal = [candidate(1, 2, 0, 1.0), candidate(0, 1, 0, 1.0)];
+        assert_eq!(kept(&equal, false), [(0, 1, 0)]);
+        assert_eq!(kept(&[equal[1], equal[0]], false), [(0, 1, 0)]);
     }
 }

@@ -54,6 +54,69 @@ fn a_check_lists_all_that_is_wrong() {
     );
 }
 
+/// Of each record everything is told that can be told, not only the first.
+#[test]
+fn all_that_is_wrong_with_a_record_is_told() {
+    let project = Project::new();
+    let lines = [
+        // Four fields of one line, of which three cannot even be read.
+        r#"{"id": true, "text": "in Köln", "tokens": ["in", 7], "char_spans": [{"start": "3", "end": 7}, {"start": 3, "end": 9, "label": " "}]}"#,
+        // All can be read, and five things are wrong.
+        r#"{"text": "in Köln", "language": " ", "tokens": ["in", "", "Köln"], "token_spans": [{"start": 1, "end": 1, "label": ""}, {"start": 2, "end": 9, "label": "city"}]}"#,
+        // Two pairs of spans that do not agree.
+        r#"{"text": "in Köln", "tokens": ["in", "Köln"], "token_spans": [{"start": 0, "end": 1, "label": "a"}, {"start": 1, "end": 2, "label": "city"}], "char_spans": [{"start": 0, "end": 2, "label": "b"}, {"start": 3, "end": 8, "label": "city"}]}"#,
+    ];
+    // The last one's second end is past the text, which is told before spans are compared; made right, both are compared.
+    let compared = lines[2].replace("\"end\": 8", "\"end\": 6");
+    project.write("a.jsonl", &format!("{}\n{}\n{compared}\n{GOOD}\n", lines[0], lines[1]));
+    project.write("b.conll", "in X-y\nKöln B-\nda\n\nin O\n");
+    project.write(
+        "c.json",
+        r#"[{"tokenized_text": ["a", 7], "ner": [[0, -1, "x"], [0, 0, 5]]}, {"tokenized_text": ["a"], "ner": [[0, 1, ""]]}]"#,
+    );
+    let outcome = project
+        .nerpipe(&["data", "check", "--json", "a.jsonl", "b.conll", "c.json"])
+        .expect(1);
+    let told: Vec<String> = outcome
+        .events()
+        .iter()
+        .filter(|event| event["event"] == "problem")
+        .map(|event| {
+            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            format!("{}:{} {}", text("file"), event["line"], text("field"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "a.jsonl:1 id",
+            "a.jsonl:1 tokens[1]",
+            "a.jsonl:1 char_spans[0].label",
+            "a.jsonl:1 char_spans[0].start",
+            "a.jsonl:1 char_spans[1].end",
+            "a.jsonl:1 char_spans[1].label",
+            "a.jsonl:2 language",
+            "a.jsonl:2 tokens[1]",
+            "a.jsonl:2 token_spans[0]",
+            "a.jsonl:2 token_spans[0].label",
+            "a.jsonl:2 token_spans[1].end",
+            "a.jsonl:3 token_spans[0].label",
+            "a.jsonl:3 token_spans[1]",
+            "b.conll:1 tag",
+            "b.conll:2 tag",
+            "b.conll:3 tag",
+            "c.json:1 [0].tokenized_text[1]",
+            "c.json:1 [0].ner[0][1]",
+            "c.json:1 [0].ner[1][2]",
+            "c.json:1 [1].ner[0][1]",
+            "c.json:1 [1].ner[0][2]",
+        ]
+    );
+    let checked = outcome.events().pop().unwrap_or_default();
+    assert_eq!(checked["problems"], told.len());
+    assert_eq!(checked["files"][0]["sentences"], 1);
+}
+
 #[test]
 fn stats_count_and_compare() {
     let project = Project::new();
@@ -130,15 +193,14 @@ fn conversions_come_back() {
         0,
     );
     assert!(project.read("b.jsonl").contains(r#""language":"de""#));
-    project.write(
-        "o.jsonl",
-        &GOOD.replace(r#"[{"start""#, r#"[{"start": 0, "end": 2, "label": "x"}, {"start""#),
-    );
+    // A blank line counts as a line.
+    let overlapping = GOOD.replace(r#"[{"start""#, r#"[{"start": 0, "end": 2, "label": "x"}, {"start""#);
+    project.write("o.jsonl", &format!("\n{overlapping}\n"));
     let refused = convert(&["o.jsonl", "--to", "conll", "--out", "o/o.conll"], 4);
     assert!(
         refused
             .stderr
-            .contains("record `1`: the entity 1..2 (\"city\") overlaps another"),
+            .contains("o.jsonl:2: `token_spans[1]`: record `1`: the entity 1..2 (\"city\") overlaps another"),
         "{}",
         refused.stderr
     );

@@ -10,6 +10,7 @@ mod bench_data;
 mod end_to_end;
 mod instructions;
 mod measure;
+mod readme_commands;
 mod shell;
 mod systems;
 
@@ -36,7 +37,7 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Run clippy on everything, tests included; a warning is an error
+    /// Run clippy on everything, tests and the feature `parquet` included; a warning is an error
     Lint,
     /// Run all tests: unit, integration and documentation tests of every crate
     Test {
@@ -53,7 +54,9 @@ enum Task {
     ///
     /// Needs valgrind; without it nothing is counted, which is said.
     Instructions,
-    /// Run everything a change must pass: fmt --check, lint, test, a release build, instructions, end-to-end
+    /// Run every command line of the reference trainer's README in nerpipe's words, and check what comes of each
+    ReadmeCommands(readme_commands::ReadmeCommands),
+    /// Run everything a change must pass: fmt --check, lint, test, a release build, instructions, readme-commands, end-to-end
     Ci,
     /// Measure on real data, or the engine alone
     #[command(subcommand)]
@@ -161,12 +164,19 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
             build(shell)?;
             end_to_end::run(shell)
         }
+        Task::ReadmeCommands(options) => {
+            if options.program.is_none() {
+                build(shell)?;
+            }
+            readme_commands::run(&options, shell)
+        }
         Task::Ci => {
             format(true, shell)?;
             lint(shell)?;
             test(&[], shell)?;
             build(shell)?;
             instructions::run(shell)?;
+            readme_commands::run(&readme_commands::ReadmeCommands::default(), shell)?;
             end_to_end::run(shell)
         }
         Task::Instructions => {
@@ -258,6 +268,9 @@ fn lint(shell: &mut Shell) -> Outcome {
         "clippy",
         "--workspace",
         "--all-targets",
+        // What only this feature builds is looked at nowhere else.
+        "--features",
+        "parquet",
         "--",
         "-D",
         "warnings",

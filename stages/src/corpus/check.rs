@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::parse::{Notes, RawRecord, RawSpan, RecordError};
+use super::parse::{Notes, RawRecord, RawSpan, RecordError, gather};
 use super::{MAX_LABEL, Origin, Record, Span};
 
 /// Where the tokens lie in the text.
@@ -20,9 +20,56 @@ pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
+/// What there is of a record, where not all of it can be read.
+pub(super) struct Parts<'a> {
+    pub(super) text: Option<&'a str>,
+    pub(super) tokens: Option<&'a [String]>,
+    /// With their places in the list.
+    pub(super) token_spans: &'a [(usize, RawSpan)],
+    pub(super) char_spans: &'a [(usize, RawSpan)],
+}
+
+/// Adds what is wrong with the parts of a record, each for itself.
+pub(super) fn check_parts(parts: &Parts<'_>, problems: &mut Vec<RecordError>) {
+    let text = parts.text.filter(|text| check_text(text, problems));
+    match (text, parts.tokens) {
+        (Some(text), Some(tokens)) => drop(lay_out_all(text, tokens, problems)),
+        (None, Some(tokens)) => problems.extend(blank_tokens(tokens)),
+        (_, None) => {}
+    }
+    let length = text.map(|text| text.chars().count() as u32);
+    let shown = text.unwrap_or_default();
+    check_spans(
+        "char_spans",
+        placed(parts.char_spans),
+        (length, "characters"),
+        shown,
+        problems,
+    );
+    let length = parts
+        .tokens
+        .filter(|tokens| !tokens.is_empty())
+        .map(|tokens| tokens.len() as u32);
+    check_spans(
+        "token_spans",
+        placed(parts.token_spans),
+        (length, "tokens"),
+        shown,
+        problems,
+    );
+}
+
+fn placed(spans: &[(usize, RawSpan)]) -> impl Iterator<Item = (usize, &RawSpan)> {
+    spans.iter().map(|(index, span)| (*index, span))
+}
+
 /// The record, if its tokens are those of its text and its spans mark the same entities.
+///
+/// # Errors
+/// All that is wrong, as far as it can be told while something is: spans are compared with each other when each is right by itself.
 pub(super) fn check(raw: RawRecord, line: u64) -> Result<(Record, Notes), RecordError> {
     let mut notes = Notes::default();
+    let mut problems = Vec::new();
     let RawRecord {
         id,
         language,
@@ -33,35 +80,38 @@ pub(super) fn check(raw: RawRecord, line: u64) -> Result<(Record, Notes), Record
         char_spans,
     } = raw;
     for (field, name) in [("language", &language), ("dataset", &dataset)] {
-        if let Some(problem) = name.as_deref().and_then(|name| problem_of_name(name, "the name")) {
-            return Err(RecordError::new(field, problem).help("give a short name, or leave the field out"));
-        }
+        problems.extend(name.as_deref().and_then(|name| problem_of_origin(field, name)));
     }
-    if text.chars().all(is_space) {
-        let what = if text.is_empty() {
-            "the text is empty"
-        } else {
-            "the text is white space only"
-        };
-        return Err(RecordError::new("text", what).help("remove the line"));
-    }
-    let layout = lay_out(&text, &tokens)?;
+    let has_text = check_text(&text, &mut problems);
+    let layout = if has_text {
+        lay_out_all(&text, &tokens, &mut problems)
+    } else {
+        problems.extend(blank_tokens(&tokens));
+        None
+    };
     let id = id.map(|id| id.0).unwrap_or_else(|| {
         notes.made_id = true;
         format!("line-{line}")
     });
-
-    for (field, spans, length, unit) in [
-        ("char_spans", &char_spans, layout.length, "characters"),
-        ("token_spans", &token_spans, tokens.len() as u32, "tokens"),
+    // Where there is no text or there are no tokens, that is what is wrong with positions too.
+    let characters = match &layout {
+        Some(layout) => Some(layout.length),
+        None => has_text.then(|| text.chars().count() as u32),
+    };
+    let words = (!tokens.is_empty()).then_some(tokens.len() as u32);
+    for (field, spans, length) in [
+        ("char_spans", &char_spans, (characters, "characters")),
+        ("token_spans", &token_spans, (words, "tokens")),
     ] {
-        for (index, span) in spans.iter().flatten().enumerate() {
-            check_span(span, length, unit, &text).map_err(|(part, error)| RecordError {
-                field: format!("{field}[{index}]{part}"),
-                ..error
-            })?;
-        }
+        check_spans(field, spans.iter().flatten().enumerate(), length, &text, &mut problems);
     }
+    if token_spans.is_none() && char_spans.is_none() {
+        problems.push(no_spans());
+    }
+    let Some(layout) = layout.filter(|_| problems.is_empty()) else {
+        return Err(RecordError::join(problems));
+    };
+
     let mut unique = |spans: Vec<RawSpan>| {
         let given = spans.len();
         let spans = unique(spans);
@@ -86,20 +136,13 @@ pub(super) fn check(raw: RawRecord, line: u64) -> Result<(Record, Notes), Record
             let chars = tokens_given.iter().map(|span| layout.chars(span)).collect();
             (tokens_given, chars)
         }
-        (None, Some(chars_given)) => {
+        (None, chars_given) => {
             notes.derived_spans = true;
-            let tokens = chars_given
-                .iter()
-                .enumerate()
-                .map(|(index, span)| layout.tokens(span).ok_or_else(|| off_tokens(index, span, &text)))
-                .collect::<Result<_, _>>()?;
+            let chars_given = chars_given.unwrap_or_default();
+            let tokens = chars_given.iter().enumerate();
+            let tokens =
+                gather(tokens.map(|(index, span)| layout.tokens(span).ok_or_else(|| off_tokens(index, span, &text))))?;
             (tokens, chars_given)
-        }
-        (None, None) => {
-            return Err(
-                RecordError::new("token_spans", "both `token_spans` and `char_spans` are missing")
-                    .help("a sentence without entities has empty lists"),
-            );
         }
     };
     Ok((
@@ -115,12 +158,76 @@ pub(super) fn check(raw: RawRecord, line: u64) -> Result<(Record, Notes), Record
     ))
 }
 
+/// What is said of a record without any list of spans.
+pub(super) fn no_spans() -> RecordError {
+    RecordError::new("token_spans", "both `token_spans` and `char_spans` are missing")
+        .help("a sentence without entities has empty lists")
+}
+
+/// What is wrong with the name of a language or a dataset.
+pub(super) fn problem_of_origin(field: &str, name: &str) -> Option<RecordError> {
+    let problem = problem_of_name(name, "the name")?;
+    Some(RecordError::new(field, problem).help("give a short name, or leave the field out"))
+}
+
+/// Whether the text is one; adds what is wrong with it.
+fn check_text(text: &str, problems: &mut Vec<RecordError>) -> bool {
+    let blank = text.chars().all(is_space);
+    if blank {
+        let what = if text.is_empty() {
+            "the text is empty"
+        } else {
+            "the text is white space only"
+        };
+        problems.push(RecordError::new("text", what).help("remove the line"));
+    }
+    !blank
+}
+
 /// Whether the text is made of the tokens, with only white space between them.
 pub(super) fn holds(text: &str, tokens: &[String]) -> bool {
     lay_out(text, tokens).is_ok()
 }
 
+/// Finds every token in the text; adds all that is wrong with them.
+fn lay_out_all(text: &str, tokens: &[String], problems: &mut Vec<RecordError>) -> Option<Layout> {
+    match lay_out(text, tokens) {
+        Ok(layout) => Some(layout),
+        Err(error) => {
+            // Behind a token that the text does not hold, all are wrong, unless they are no tokens at all.
+            let others: Vec<RecordError> = blank_tokens(tokens)
+                .filter(|blank| blank.field != error.field)
+                .collect();
+            problems.push(error);
+            problems.extend(others);
+            None
+        }
+    }
+}
+
+/// The tokens that are none.
+fn blank_tokens(tokens: &[String]) -> impl Iterator<Item = RecordError> {
+    let numbered = tokens.iter().enumerate();
+    numbered.filter_map(|(index, token)| blank_token(index, token))
+}
+
+/// What is wrong with a token by itself.
+fn blank_token(index: usize, token: &str) -> Option<RecordError> {
+    let what = if token.is_empty() {
+        "the token is empty"
+    } else if token.chars().all(is_space) {
+        "the token is white space only"
+    } else {
+        return None;
+    };
+    let error = RecordError::new(format!("tokens[{index}]"), what);
+    Some(error.help("remove it, and count token spans without it"))
+}
+
 /// Finds every token in the text, with only white space between them.
+///
+/// # Errors
+/// The first thing that is wrong.
 fn lay_out(text: &str, tokens: &[String]) -> Result<Layout, RecordError> {
     if tokens.is_empty() {
         return Err(
@@ -136,21 +243,15 @@ fn lay_out(text: &str, tokens: &[String]) -> Result<Layout, RecordError> {
     let mut rest = text;
     let mut position = 0u32;
     for (index, token) in tokens.iter().enumerate() {
-        let field = || format!("tokens[{index}]");
-        if token.chars().all(is_space) {
-            let what = if token.is_empty() {
-                "the token is empty"
-            } else {
-                "the token is white space only"
-            };
-            return Err(RecordError::new(field(), what).help("remove it, and count token spans without it"));
+        if let Some(error) = blank_token(index, token) {
+            return Err(error);
         }
         while !rest.starts_with(token.as_str()) {
             let mut chars = rest.chars();
             if !chars.next().is_some_and(is_space) {
                 let found: String = rest.chars().take(token.chars().count().min(40)).collect();
                 return Err(RecordError::new(
-                    field(),
+                    format!("tokens[{index}]"),
                     format!(
                         "the token {} is not what the text holds at character {position}: {}",
                         show(token),
@@ -208,36 +309,36 @@ impl Layout {
     }
 }
 
-/// Checks one span by itself; an error comes with the part of the field it is about.
-fn check_span(span: &RawSpan, length: u32, unit: &str, text: &str) -> Result<(), (&'static str, RecordError)> {
-    let wrong = |reason: String| RecordError::new("", reason);
-    let RawSpan { start, end, label } = span;
-    if start == end {
-        return Err((
-            "",
-            wrong(format!("the span {start}..{end} is empty")).help("ends are exclusive"),
-        ));
-    }
-    if start > end {
-        return Err(("", wrong(format!("the span {start}..{end} ends before it starts"))));
-    }
-    if *end > length {
-        let error = wrong(format!(
-            "the span {start}..{end} ends past the {length} {unit} of the record"
-        ));
-        let counts_bytes = unit == "characters" && *end as usize <= text.len();
-        return Err((
-            ".end",
-            if counts_bytes {
-                error.help("the positions look like UTF-8 bytes; count Unicode code points")
-            } else {
-                error
-            },
-        ));
-    }
-    match problem_of_name(label, "the label") {
-        None => Ok(()),
-        Some(problem) => Err((".label", wrong(problem).help("name the entity's type in a few words"))),
+/// Checks spans by themselves, each with its place in the list. `length` is that of the record in some unit; without one, nobody knows
+/// whether a span ends past it.
+fn check_spans<'a>(
+    field: &str,
+    spans: impl IntoIterator<Item = (usize, &'a RawSpan)>,
+    (length, unit): (Option<u32>, &str),
+    text: &str,
+    problems: &mut Vec<RecordError>,
+) {
+    for (index, RawSpan { start, end, label }) in spans {
+        let mut wrong = |part: &str, reason: String, help: Option<&str>| {
+            problems.push(RecordError {
+                help: help.map(str::to_owned),
+                ..RecordError::new(format!("{field}[{index}]{part}"), reason)
+            });
+        };
+        if start == end {
+            let reason = format!("the span {start}..{end} is empty");
+            wrong("", reason, Some("ends are exclusive"));
+        } else if start > end {
+            wrong("", format!("the span {start}..{end} ends before it starts"), None);
+        } else if let Some(length) = length.filter(|length| end > length) {
+            let counts_bytes = unit == "characters" && *end as usize <= text.len();
+            let help = counts_bytes.then_some("the positions look like UTF-8 bytes; count Unicode code points");
+            let reason = format!("the span {start}..{end} ends past the {length} {unit} of the record");
+            wrong(".end", reason, help);
+        }
+        if let Some(problem) = problem_of_name(label, "the label") {
+            wrong(".label", problem, Some("name the entity's type in a few words"));
+        }
     }
 }
 
@@ -290,21 +391,40 @@ impl Agreement<'_> {
     fn check(&self, tokens: &[Span]) -> Result<Vec<Span>, RecordError> {
         let expected: Vec<Span> = tokens.iter().map(|span| self.layout.chars(span)).collect();
         let missing = if self.chars.len() <= FEW {
-            expected.iter().position(|span| !self.chars.contains(span))
+            expected.iter().any(|span| !self.chars.contains(span))
         } else {
             let given: HashSet<&Span> = self.chars.iter().collect();
-            expected.iter().position(|span| !given.contains(span))
+            expected.iter().any(|span| !given.contains(span))
         };
-        if let Some(index) = missing {
-            return Err(self.disagreement(index, &tokens[index], &expected[index], &expected));
-        }
-        // Every token span has its partner and none is there twice, so only character spans can be left over.
-        if self.chars.len() > expected.len() {
-            let known: HashSet<&Span> = expected.iter().collect();
-            let left = self.chars.iter().position(|span| !known.contains(span)).unwrap_or(0);
-            return Err(self.left_over(left, tokens.len()));
+        // Where every token span has its partner and none is there twice, only character spans can be left over.
+        if missing || self.chars.len() > expected.len() {
+            return Err(self.disagreements(tokens, &expected));
         }
         Ok(expected)
+    }
+
+    /// Says of every token span without a partner how it differs from the character spans, and which of these are left over then.
+    fn disagreements(&self, tokens: &[Span], expected: &[Span]) -> RecordError {
+        let given: HashSet<&Span> = self.chars.iter().collect();
+        let known: HashSet<&Span> = expected.iter().collect();
+        let free: Vec<(usize, &Span)> = self
+            .chars
+            .iter()
+            .enumerate()
+            .filter(|(_, span)| !known.contains(span))
+            .collect();
+        let mut told = HashSet::new();
+        let mut problems = Vec::new();
+        for (index, span) in expected.iter().enumerate().filter(|(_, span)| !given.contains(span)) {
+            let near = free
+                .iter()
+                .min_by_key(|(_, other)| other.start.abs_diff(span.start) + other.end.abs_diff(span.end));
+            told.extend(near.map(|(place, _)| *place));
+            problems.push(self.disagreement(index, &tokens[index], span, near.copied()));
+        }
+        let left = free.iter().filter(|(place, _)| !told.contains(place));
+        problems.extend(left.map(|(place, _)| self.left_over(*place, tokens.len())));
+        RecordError::join(problems)
     }
 
     fn left_over(&self, index: usize, tokens: usize) -> RecordError {
@@ -322,15 +442,8 @@ impl Agreement<'_> {
         .help("`token_spans` and `char_spans` must mark the same entities")
     }
 
-    /// Says how token span `index`, which covers the characters `expected`, differs from the character spans.
-    fn disagreement(&self, index: usize, token: &Span, expected: &Span, all: &[Span]) -> RecordError {
-        let known: HashSet<&Span> = all.iter().collect();
-        let free = |span: &&Span| !known.contains(span);
-        let near = self
-            .chars
-            .iter()
-            .filter(free)
-            .min_by_key(|span| span.start.abs_diff(expected.start) + span.end.abs_diff(expected.end));
+    /// Says how token span `index`, which covers the characters `expected`, differs from the character span nearest to it.
+    fn disagreement(&self, index: usize, token: &Span, expected: &Span, near: Option<(usize, &Span)>) -> RecordError {
         let head = format!(
             "the span covers {} (tokens {}..{}, characters {}..{})",
             self.surface(expected),
@@ -340,7 +453,7 @@ impl Agreement<'_> {
             expected.end
         );
         let field = format!("token_spans[{index}]");
-        let Some(near) = near else {
+        let Some((place, near)) = near else {
             return RecordError::new(
                 field,
                 format!(
@@ -350,7 +463,6 @@ impl Agreement<'_> {
             )
             .help("`token_spans` and `char_spans` must mark the same entities");
         };
-        let place = self.chars.iter().position(|span| span == near).unwrap_or(0);
         if (near.start, near.end) == (expected.start, expected.end) {
             return RecordError::new(
                 format!("{field}.label"),

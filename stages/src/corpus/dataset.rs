@@ -27,11 +27,11 @@ fn stand_ins(part: &str) -> Vec<&str> {
     }
 }
 
-/// The splits of the `DatasetDict` in `folder`.
+/// The splits of the `DatasetDict` in `folder`, as its `dataset_dict.json` lists them.
 ///
 /// # Errors
 /// If the list cannot be read, or names what is no folder's name.
-pub(super) fn splits(folder: &Path) -> Result<Vec<String>, CorpusError> {
+pub fn splits(folder: &Path) -> Result<Vec<String>, CorpusError> {
     let path = folder.join(DICT);
     let json = read_json(&path)?;
     let wrong = || CorpusError::file(path.display().to_string(), "there is no list `splits` of names");

@@ -36,9 +36,10 @@ use serde::{Deserialize, Serialize};
 
 pub use check::places;
 pub(crate) use check::problem_of_name;
+pub use dataset::splits;
 pub use formats::{Column, Columns};
 pub use parse::{Notes, RecordError, parse_record};
-pub use read::{CorpusError, Counts, Parsed, read, read_source, scan};
+pub use read::{Blame, CorpusError, Counts, Parsed, read, read_source, scan};
 pub use source::{Format, Found, Given, Source, below, find, is_named};
 
 /// The longest label, in code points.

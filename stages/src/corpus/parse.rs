@@ -3,13 +3,14 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 
 use super::Record;
-use super::check::check;
+use super::check::{Parts, check, check_parts, no_spans, problem_of_origin};
 
 /// What is wrong with a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordError {
     /// The field, such as `char_spans[1].end`; empty if the line is no record at all.
     pub field: String,
@@ -17,6 +18,8 @@ pub struct RecordError {
     pub reason: String,
     /// What to do about it, if that can be told.
     pub help: Option<String>,
+    /// What else is wrong with the record, in the order of its fields.
+    pub also: Vec<RecordError>,
 }
 
 impl RecordError {
@@ -24,13 +27,65 @@ impl RecordError {
         Self {
             field: field.into(),
             reason: reason.into(),
-            help: None,
+            ..Self::default()
         }
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// What is wrong with a record as a whole.
+    pub fn whole(reason: impl Into<String>) -> Self {
+        Self::new("", reason)
+    }
+
+    /// Says which record is meant.
+    pub fn of_record(self, id: &str) -> Self {
+        self.each(&|error| Self {
+            reason: format!("record `{id}`: {}", error.reason),
+            ..error
+        })
+    }
+
+    /// This error and those beside it, changed one by one.
+    pub(super) fn each(mut self, change: &impl Fn(Self) -> Self) -> Self {
+        let also = std::mem::take(&mut self.also);
+        let also = also.into_iter().map(|error| error.each(change)).collect();
+        Self { also, ..change(self) }
+    }
+
+    /// This error and those beside it, apart.
+    pub(super) fn apart(mut self) -> Vec<Self> {
+        let also = std::mem::take(&mut self.also);
+        std::iter::once(self).chain(also).collect()
+    }
+
+    /// Several errors, of which there is at least one, as one: the first, with the others beside it.
+    pub(super) fn join(errors: Vec<Self>) -> Self {
+        let mut errors = errors.into_iter();
+        let mut first = errors.next().unwrap_or_default();
+        first.also.extend(errors.flat_map(Self::apart));
+        first
+    }
+}
+
+/// All values, or all that is wrong.
+pub(super) fn gather<T>(results: impl IntoIterator<Item = Result<T, RecordError>>) -> Result<Vec<T>, RecordError> {
+    let mut errors = Vec::new();
+    let results = results.into_iter();
+    let mut values = Vec::with_capacity(results.size_hint().0);
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() {
+        Ok(values)
+    } else {
+        Err(RecordError::join(errors))
     }
 }
 
@@ -56,11 +111,151 @@ pub struct Notes {
 /// Reads and checks one line. `line` is its number, for a record without an id.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
+/// All that is wrong with it.
 pub fn parse_record(bytes: &[u8], line: u64) -> Result<(Record, Notes), RecordError> {
     let json = utf8(bytes)?;
     shape(json)?;
-    check(decode(json)?, line)
+    match decode(json) {
+        Ok(raw) => check(raw, line),
+        Err(error) => Err(Doubtful::read(json, error, |doubtful| {
+            let text = doubtful.needed("text", Doubtful::value::<String>);
+            let tokens = doubtful.needed("tokens", Doubtful::list::<String>);
+            let token_spans = doubtful.spans("token_spans");
+            let char_spans = doubtful.spans("char_spans");
+            if token_spans.is_none() && char_spans.is_none() {
+                doubtful.problems.push(no_spans());
+            }
+            let parts = Parts {
+                text: text.as_deref(),
+                tokens: tokens.as_deref(),
+                token_spans: token_spans.as_deref().unwrap_or_default(),
+                char_spans: char_spans.as_deref().unwrap_or_default(),
+            };
+            check_parts(&parts, &mut doubtful.problems);
+        })),
+    }
+}
+
+/// An object of which something could not be read, field by field: finds all that is wrong with it.
+pub(super) struct Doubtful<'a> {
+    json: &'a str,
+    pub(super) fields: serde_json::Map<String, Value>,
+    pub(super) problems: Vec<RecordError>,
+}
+
+impl<'a> Doubtful<'a> {
+    /// What is wrong with the object `json` besides `first`. `read` looks at the fields of a record that are its own.
+    pub(super) fn read(json: &'a str, first: RecordError, read: impl FnOnce(&mut Self)) -> RecordError {
+        // What is not JSON has no fields.
+        let Ok(fields) = serde_json::from_str(json) else {
+            return first;
+        };
+        let mut doubtful = Self {
+            json,
+            fields,
+            problems: Vec::new(),
+        };
+        if let Some(id) = doubtful.fields.get("id").cloned() {
+            doubtful.value::<Option<Id>>("id", &id);
+        }
+        for field in ["language", "lang", "dataset"] {
+            if let Some(name) = doubtful.fields.get(field).cloned() {
+                let name = doubtful.value::<Option<String>>(field, &name).flatten();
+                doubtful
+                    .problems
+                    .extend(name.and_then(|name| problem_of_origin(field, &name)));
+            }
+        }
+        read(&mut doubtful);
+        let mut problems = doubtful.problems;
+        problems.retain(|problem| problem.field != first.field);
+        problems.insert(0, first);
+        RecordError::join(problems)
+    }
+
+    /// The value of a field that must be there.
+    pub(super) fn needed<T>(
+        &mut self,
+        field: &str,
+        read: impl FnOnce(&mut Self, &str, &Value) -> Option<T>,
+    ) -> Option<T> {
+        match self.fields.get(field).cloned() {
+            Some(value) => read(self, field, &value),
+            None => {
+                let error = RecordError::new(field, "the field is missing");
+                self.problems.push(similar_key(self.json, field, error));
+                None
+            }
+        }
+    }
+
+    /// A value that is at `path`.
+    pub(super) fn value<T: DeserializeOwned>(&mut self, path: &str, value: &Value) -> Option<T> {
+        match serde_path_to_error::deserialize(value) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let error = explain("", error);
+                let dot = if error.field.is_empty() || error.field.starts_with('[') {
+                    ""
+                } else {
+                    "."
+                };
+                let field = format!("{path}{dot}{}", error.field);
+                self.problems.push(RecordError { field, ..error });
+                None
+            }
+        }
+    }
+
+    /// A list whose elements can all be read.
+    pub(super) fn list<T: DeserializeOwned>(&mut self, path: &str, value: &Value) -> Option<Vec<T>> {
+        let Value::Array(elements) = value else {
+            return self.value(path, value);
+        };
+        // Not stopped by the first that is wrong.
+        let mut read = Vec::with_capacity(elements.len());
+        for (index, element) in elements.iter().enumerate() {
+            read.push(self.value(&format!("{path}[{index}]"), element));
+        }
+        read.into_iter().collect()
+    }
+
+    /// The spans of a field that can be read, with their places in its list; none if there is no such field.
+    fn spans(&mut self, field: &str) -> Option<Vec<(usize, RawSpan)>> {
+        let value = self.fields.get(field).cloned()?;
+        let Value::Array(elements) = value else {
+            self.value::<Vec<RawSpan>>(field, &value);
+            return Some(Vec::new());
+        };
+        let mut spans = Vec::new();
+        for (index, element) in elements.iter().enumerate() {
+            let path = format!("{field}[{index}]");
+            let Value::Object(parts) = element else {
+                self.value::<RawSpan>(&path, element);
+                continue;
+            };
+            let mut part = |name: &str| {
+                let path = format!("{path}.{name}");
+                let value = parts.get(name);
+                if value.is_none() {
+                    self.problems.push(RecordError::new(&path, "the field is missing"));
+                }
+                value.map(|value| (path, value))
+            };
+            let (start, end, label) = (part("start"), part("end"), part("label"));
+            let mut position = |part: Option<(String, &Value)>| {
+                let (path, value) = part?;
+                self.value::<Position>(&path, value)
+            };
+            let (start, end) = (position(start), position(end));
+            let label = label.and_then(|(path, value)| self.value::<String>(&path, value));
+            if let (Some(start), Some(end), Some(label)) = (start, end, label) {
+                let (start, end) = (start.0, end.0);
+                spans.push((index, RawSpan { start, end, label }));
+            }
+        }
+        Some(spans)
+    }
 }
 
 /// One JSON object as `T`, or the field that is wrong.
@@ -324,7 +519,7 @@ fn similar_key(json: &str, missing: &str, error: RecordError) -> RecordError {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::corpus::Origin;
@@ -497,6 +692,73 @@ mod tests {
         assert_eq!(
             field(&with(|v| drop(v["token_spans"].as_array_mut().unwrap().pop()))),
             "char_spans[1]"
+        );
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        let fields = |value: &Value| -> Vec<String> {
+            let all = error(value).apart();
+            assert!(
+                all.iter()
+                    .all(|error| error.also.is_empty() && !error.reason.is_empty()),
+                "{all:?}"
+            );
+            all.into_iter().map(|error| error.field).collect()
+        };
+        // Of what can be read, every field by itself.
+        let value = with(|v| {
+            v["language"] = json!("\n");
+            v["char_spans"][0]["end"] = json!(0);
+            v["token_spans"][0]["label"] = json!("");
+            v["token_spans"][1]["end"] = json!(9);
+        });
+        let expected = [
+            "language",
+            "char_spans[0]",
+            "token_spans[0].label",
+            "token_spans[1].end",
+        ];
+        assert_eq!(fields(&value), expected);
+        // Of what cannot, as well: what is right beside it is checked.
+        let value = with(|v| {
+            v["text"] = json!(7);
+            v["tokens"][1] = Value::Null;
+            v["tokens"][3] = json!([]);
+            v["token_spans"][0] = json!([0, 2, "person"]);
+            v["token_spans"][1] = json!({"start": -1, "label": 7});
+            v["char_spans"][1] = json!({"start": 7, "end": 7, "label": "city"});
+            v["dataset"] = json!(" x");
+        });
+        let mut found = fields(&value);
+        found.sort();
+        let expected = [
+            "char_spans[1]",
+            "dataset",
+            "text",
+            "token_spans[0]",
+            "token_spans[1].end",
+            "token_spans[1].label",
+            "token_spans[1].start",
+            "tokens[1]",
+            "tokens[3]",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(fields(&json!({})), ["text", "tokens", "token_spans"]);
+        assert_eq!(
+            fields(&json!({"text": "a", "tokens": ["a"], "char_spans": null})),
+            ["char_spans"]
+        );
+        // Spans are compared when each is right by itself; each pair that differs is told once, and what is left over.
+        let value = with(|v| {
+            v["token_spans"][0]["label"] = json!("place");
+            v["char_spans"][1]["start"] = json!(16);
+            let more = json!({"start": 13, "end": 16, "label": "verb"});
+            v["char_spans"].as_array_mut().unwrap().push(more);
+        });
+        assert_eq!(
+            fields(&value),
+            ["token_spans[0].label", "token_spans[1]", "char_spans[2]"]
         );
     }
 

@@ -101,6 +101,9 @@ pub struct CorpusError {
     pub reason: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// What else is wrong with the same record.
+    #[serde(skip)]
+    pub also: Vec<CorpusError>,
 }
 
 fn shown_place(line: Option<u64>, row: Option<u64>) -> String {
@@ -125,15 +128,6 @@ impl CorpusError {
         Self::file(file, reason)
     }
 
-    /// What is wrong with a record that was read from `file`.
-    pub fn about(file: &str, record: &Record, error: RecordError) -> Self {
-        let error = Self::of(file, error);
-        Self {
-            reason: format!("record `{}`: {}", record.id, error.reason),
-            ..error
-        }
-    }
-
     pub(crate) fn file(file: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             file: file.into(),
@@ -142,27 +136,52 @@ impl CorpusError {
             field: String::new(),
             reason: reason.into(),
             help: None,
+            also: Vec::new(),
         }
     }
 
     pub(super) fn at(file: &str, line: u64, error: RecordError) -> Self {
-        Self {
-            line: Some(line),
-            ..Self::of(file, error)
-        }
+        Self::of(file, error).placed(&|error| error.line = Some(line))
     }
 
     pub(super) fn of(file: &str, error: RecordError) -> Self {
-        let RecordError { field, reason, help } = error;
+        let RecordError {
+            field,
+            reason,
+            help,
+            also,
+        } = error;
         Self {
             field,
             help,
+            also: also.into_iter().map(|error| Self::of(file, error)).collect(),
             ..Self::file(file, reason)
         }
     }
 
     pub(super) fn row(self, row: u64) -> Self {
-        Self { row: Some(row), ..self }
+        self.placed(&|error| error.row = Some(row))
+    }
+
+    /// Says where the record is.
+    fn placed(mut self, place: &impl Fn(&mut Self)) -> Self {
+        place(&mut self);
+        self.also.iter_mut().for_each(place);
+        self
+    }
+
+    /// Several problems of one record, of which there is at least one: the first, with the others beside it.
+    pub(super) fn join(problems: Vec<Self>) -> Self {
+        let mut problems = problems.into_iter();
+        let first = problems.next();
+        let mut first = first.unwrap_or_else(|| Self::file("", "the record is wrong"));
+        first.also.extend(problems);
+        first
+    }
+
+    /// This problem and the others of its record.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.also)
     }
 
     pub(crate) fn help(self, help: impl Into<String>) -> Self {
@@ -197,8 +216,11 @@ pub(super) trait Reader: Sync {
     /// The record of a piece.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// All that is wrong with it.
     fn parse(&self, piece: &Self::Piece) -> Result<(Record, Notes), CorpusError>;
+
+    /// What is wrong with the record of a piece, with the place that it has in its file.
+    fn about(&self, piece: &Self::Piece, error: RecordError) -> CorpusError;
 }
 
 /// A record that was read, with what was settled by rule, or what is wrong with it.
@@ -237,7 +259,7 @@ pub fn read_source<T: Send, E: From<CorpusError> + Send>(
     let mut counts = Counts::default();
     scan(
         source,
-        |parsed| -> Result<(Counts, T), E> {
+        |parsed, _| -> Result<(Counts, T), E> {
             let (record, notes) = parsed?;
             let mut counts = Counts::default();
             counts.record(&record, notes);
@@ -252,14 +274,17 @@ pub fn read_source<T: Send, E: From<CorpusError> + Send>(
     Ok(counts)
 }
 
+/// Makes an error of what somebody finds wrong with a record: one that says where the record is.
+pub type Blame<'a> = &'a dyn Fn(RecordError) -> CorpusError;
+
 /// Reads a source to its end, however many records are wrong. `work` gets each record, or what is wrong with it, side by
-/// side with others; `take` gets its results in the order of the records.
+/// side with others, and a way to blame the record for what is found later; `take` gets its results in the order of the records.
 ///
 /// # Errors
 /// What makes reading on impossible, and what `take` fails with; also if the source holds no record.
 pub fn scan<T: Send, E: From<CorpusError>>(
     source: &Source,
-    work: impl Fn(Parsed) -> T + Sync,
+    work: impl Fn(Parsed, Blame<'_>) -> T + Sync,
     take: impl FnMut(T) -> Result<(), E>,
 ) -> Result<(), E> {
     let default = &source.origin;
@@ -275,7 +300,7 @@ fn pump<R: Reader, T: Send, E: From<CorpusError>>(
     mut reader: R,
     source: &Source,
     default: &Origin,
-    work: impl Fn(Parsed) -> T + Sync,
+    work: impl Fn(Parsed, Blame<'_>) -> T + Sync,
     mut take: impl FnMut(T) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut any = false;
@@ -298,7 +323,7 @@ fn pump<R: Reader, T: Send, E: From<CorpusError>>(
                     }
                     (record, notes)
                 });
-                work(parsed)
+                work(parsed, &|error| reader.about(piece, error))
             })
             .collect();
         for result in results {
@@ -378,6 +403,15 @@ mod tests {
         assert_eq!(ids(content.as_bytes()).unwrap().0, ["1", "2"]);
         let wrong = ids(format!("{content}\n{{}}\n").as_bytes()).unwrap_err();
         assert_eq!(wrong.to_string(), "corpus.jsonl:5: `text`: the field is missing");
+        // The end of a line is no part of a string that is cut off.
+        for end in ["\n", "\r\n", ""] {
+            let cut = ids(format!("{}{end}", &record(1)[..20]).as_bytes()).unwrap_err();
+            assert_eq!(
+                cut.help.as_deref(),
+                Some("the line is cut off; copy the file again"),
+                "{cut}"
+            );
+        }
     }
 
     #[test]
@@ -428,43 +462,5 @@ mod tests {
         }
         println!("{sentences} sentences");
         assert!(sentences > 0);
-    }
-
-    /// The files of `fixtures/malformed` under `NERPIPE_CORPORA`: each ends as its `expect.json` says.
-    #[test]
-    fn malformed_files_end_as_expected() {
-        let Some(root) = std::env::var_os("NERPIPE_CORPORA") else {
-            return;
-        };
-        let folder = Path::new(&root).join("fixtures/malformed");
-        let expectations: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(&std::fs::read(folder.join("expect.json")).unwrap()).unwrap();
-        let mut different = Vec::new();
-        for (name, expected) in &expectations {
-            let found = read(&folder.join(name), name, |_| Ok::<_, CorpusError>(()), |()| Ok(()));
-            let line = expected["line"].as_u64();
-            let right = match (&found, expected["expect"].as_str().unwrap()) {
-                (Ok(counts), "accept" | "either") => expected["records"]
-                    .as_u64()
-                    .is_none_or(|records| records == counts.sentences),
-                (Err(error), "error" | "either") => {
-                    error.line == line && line.is_none_or(|line| error.to_string().contains(&format!("{name}:{line}")))
-                }
-                _ => false,
-            };
-            if !right {
-                different.push(format!("{name}: expected {expected}, found {found:?}"));
-            }
-        }
-        println!("{} malformed files", expectations.len());
-        assert!(expectations.len() >= 100, "only {} expectations", expectations.len());
-        assert!(different.is_empty(), "{}", different.join("\n"));
-        let error = read(
-            &folder.join("_dir.jsonl"),
-            "_dir.jsonl",
-            |_| Ok::<_, CorpusError>(()),
-            |()| Ok(()),
-        );
-        assert!(error.is_err());
     }
 }

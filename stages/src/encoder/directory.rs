@@ -108,14 +108,18 @@ fn tokenizer(files: &[InputFile]) -> Result<(Vec<u8>, Option<Value>), StageError
     let Some(file) = find(VOCABULARY) else {
         let sentencepiece = files.iter().find(|file| file.name.ends_with(".model"));
         return Err(match sentencepiece {
-            Some(file) => StageError::new(format!(
-                "the tokenizer is there as `{}` only, a SentencePiece model, which is not read",
-                file.name
-            ))
-            .help(format!(
-                "convert it once: python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('DIR').save_pretrained('DIR')\" \
-                 writes the `{TOKENIZER}` that is needed"
-            )),
+            Some(file) => {
+                let folder = file.path.parent().unwrap_or(&file.path).display();
+                StageError::new(format!(
+                    "the tokenizer is there as `{}` only, a SentencePiece model, which is not read",
+                    file.name
+                ))
+                .help(format!(
+                    "write the `{TOKENIZER}` that is needed once, with a Python that has transformers, sentencepiece and protobuf: \
+                     python -c \"from transformers import AutoTokenizer; \
+                     AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
+                ))
+            }
             None => StageError::new(format!(
                 "the encoder's directory has neither `{TOKENIZER}` nor `{VOCABULARY}`"
             ))

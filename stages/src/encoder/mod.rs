@@ -521,6 +521,35 @@ mod tests {
         assert!(with(TOKENIZER, b"{}".to_vec()).contains("`tokenizer.json`: the tokenizer cannot be used"));
     }
 
+    /// Nothing is guessed where only SentencePiece's own file is there: the lines that convert it are told, ready to be copied.
+    #[test]
+    fn a_sentencepiece_model_alone_is_refused_with_what_converts_it() {
+        let bench = Bench::new();
+        let made = random(&bench, json!({}));
+        for name in [CONFIG, WEIGHTS, TOKENIZER_CONFIG] {
+            bench.write(&format!("mt5/{name}"), std::fs::read(made.path(name)).unwrap());
+        }
+        let folder = bench.project().join("mt5");
+        for model in ["spiece.model", "spm.model", "sentencepiece.bpe.model"] {
+            bench.write(&format!("mt5/{model}"), "a model");
+            let error = bench.run(&Encoder, json!({"source": "mt5"})).unwrap_err();
+            let said = format!("the tokenizer is there as `{model}` only, a SentencePiece model, which is not read");
+            assert_eq!(error.message, said);
+            let help = error.help.unwrap();
+            let folder = folder.display();
+            let line = format!(
+                "python -c \"from transformers import AutoTokenizer; \
+                 AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
+            );
+            assert!(help.contains("tokenizer.json") && help.ends_with(&line), "{help}");
+            std::fs::remove_file(bench.project().join("mt5").join(model)).unwrap();
+        }
+        // Beside a tokenizer.json it is left alone.
+        bench.write("mt5/spiece.model", "a model");
+        bench.write("mt5/tokenizer.json", std::fs::read(made.path(TOKENIZER)).unwrap());
+        bench.run(&Encoder, json!({"source": "mt5"})).unwrap();
+    }
+
     #[test]
     fn a_vocabulary_is_trained_once_for_all_seeds() {
         let bench = Bench::new();

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::manifest::spell;
 use super::results::RESULTS;
+use crate::corpus;
 use crate::tensors::WEIGHT_FILES;
 use crate::thresholds::THRESHOLDS;
 use crate::tokens::Format;
@@ -135,6 +136,19 @@ impl Evaluation {
     /// The path of the corpus; of a directory with several splits, that of one.
     fn corpus(&self, project: &Path) -> Result<String, StageError> {
         let data = self.data.trim_end_matches('/');
+        Ok(match self.chosen_split(project)? {
+            Some(split) => format!("{data}/{split}"),
+            None => data.to_owned(),
+        })
+    }
+
+    /// The split that is evaluated, where the corpus is a directory with several: the one that is asked for, or else the first of
+    /// `test`, `dev` and `validation` that is there.
+    ///
+    /// # Errors
+    /// If there is none, or the directory does not say which it has.
+    pub fn chosen_split(&self, project: &Path) -> Result<Option<String>, StageError> {
+        let data = self.data.trim_end_matches('/');
         let place = project.join(data);
         if !place.join("dataset_dict.json").is_file() {
             return match &self.split {
@@ -142,23 +156,17 @@ impl Evaluation {
                     StageError::new(format!("`{data}` has no splits, so there is no `{split}` in it"))
                         .help("leave `--split` out"),
                 ),
-                None => Ok(data.to_owned()),
+                None => Ok(None),
             };
         }
+        let there = corpus::splits(&place)?;
         let named: Vec<&str> = match &self.split {
             Some(split) => vec![split],
             None => SPLITS.to_vec(),
         };
-        let found = named.iter().find(|split| place.join(split).is_dir());
-        found.map(|split| format!("{data}/{split}")).ok_or_else(|| {
-            let mut there: Vec<String> = std::fs::read_dir(&place)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter(|entry| entry.path().is_dir())
-                .map(|entry| format!("`{}`", entry.file_name().to_string_lossy()))
-                .collect();
-            there.sort();
+        let found = named.iter().find(|split| there.iter().any(|name| name == *split));
+        found.map(|split| Some((*split).to_owned())).ok_or_else(|| {
+            let there: Vec<String> = there.iter().map(|split| format!("`{split}`")).collect();
             StageError::new(format!("`{data}` has no split `{}`", named.join("`, `")))
                 .help(format!("name one of these with `--split`: {}", there.join(", ")))
         })
@@ -373,8 +381,12 @@ mod tests {
             };
             asked.manifest(project.path())
         };
-        fs::create_dir_all(project.path().join("d/train")).expect("created");
-        fs::write(project.path().join("d/dataset_dict.json"), "{}").expect("written");
+        let dict = |splits: &[&str]| {
+            fs::create_dir_all(project.path().join("d")).expect("created");
+            let text = json!({ "splits": splits }).to_string();
+            fs::write(project.path().join("d/dataset_dict.json"), text).expect("written");
+        };
+        dict(&["train"]);
         let error = in_folder(None).expect_err("only train");
         assert!(
             error.message.contains("no split `test`, `dev`, `validation`"),
@@ -386,11 +398,22 @@ mod tests {
                 .expect("a manifest")
                 .contains("{test: d/train}")
         );
-        for split in ["validation", "dev", "test"] {
-            fs::create_dir_all(project.path().join("d").join(split)).expect("created");
+        let all = ["train", "validation", "dev", "test"];
+        for last in 1..all.len() {
+            dict(&all[..=last]);
             let text = in_folder(None).expect("a manifest");
-            assert!(text.contains(&format!("{{test: d/{split}}}")), "{text}");
+            assert!(text.contains(&format!("{{test: d/{}}}", all[last])), "{text}");
         }
+        // The list counts, not the folders: a folder that is missing is told of when it is read.
+        let error = in_folder(Some("nothing")).expect_err("no such split");
+        assert!(
+            error
+                .help
+                .is_some_and(|help| help.contains("`train`, `validation`, `dev`, `test`"))
+        );
+        dict(&["../d"]);
+        let error = in_folder(Some("../d")).expect_err("leads out");
+        assert!(error.message.contains("leads out of the folder"), "{error}");
     }
 
     #[test]

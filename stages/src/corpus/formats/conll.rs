@@ -161,9 +161,14 @@ impl Reader for Conll {
     }
 
     fn parse(&self, sentence: &Sentence) -> Result<(Record, Notes), CorpusError> {
-        self.layout
-            .record(sentence)
-            .map_err(|(line, error)| self.file.at(line, error))
+        self.layout.record(sentence).map_err(|wrong| {
+            let wrong = wrong.into_iter().map(|(line, error)| self.file.at(line, error));
+            CorpusError::join(wrong.collect())
+        })
+    }
+
+    fn about(&self, sentence: &Sentence, error: RecordError) -> CorpusError {
+        self.file.at(sentence.line, error)
     }
 }
 
@@ -236,21 +241,26 @@ impl Layout {
         comment(line).is_some() || split(line, self.tabs).len() < 2 || !has_tag()
     }
 
-    /// The record of a sentence, or what is wrong with it, and on which line.
-    fn record(&self, sentence: &Sentence) -> Result<(Record, Notes), (u64, RecordError)> {
+    /// The record of a sentence, or all that is wrong with it, and on which lines.
+    fn record(&self, sentence: &Sentence) -> Result<(Record, Notes), Vec<(u64, RecordError)>> {
         let mut raw = RawRecord::default();
         let mut notes = Notes::default();
         let mut spans = Spans::default();
         let mut lines_of_spans = Vec::new();
+        let mut wrong = Vec::new();
         let lines = sentence.bytes.split(|&byte| byte == b'\n');
         for (number, bytes) in (sentence.line..).zip(lines) {
-            let here = |error: RecordError| (number, error);
             if bytes.is_empty() {
                 continue;
             }
-            let line = utf8(bytes).map_err(here)?;
-            let line = line.strip_suffix('\r').unwrap_or(line);
-            if raw.tokens.is_empty() && self.is_comment(bytes) {
+            let line = match utf8(bytes) {
+                Ok(line) => line.strip_suffix('\r').unwrap_or(line),
+                Err(error) => {
+                    wrong.push((number, error));
+                    continue;
+                }
+            };
+            if raw.tokens.is_empty() && wrong.is_empty() && self.is_comment(bytes) {
                 if let Some((key, value)) = comment(line) {
                     match key {
                         "sent_id" => raw.id = Some(Id(value.to_owned())),
@@ -262,29 +272,24 @@ impl Layout {
                 }
                 continue;
             }
-            let columns = split(line, self.tabs);
-            if self.numbered && columns.first().is_some_and(|id| id.contains(['-', '.'])) {
-                continue;
-            }
-            let tag = self.column(self.tag, "tag", &columns).map_err(here)?;
-            let token = self.column(self.token, "token", &columns).map_err(here)?;
-            let tag = Tag::of(tag).map_err(here)?;
-            if token.chars().all(is_space) {
-                if tag != Tag::Outside {
-                    let error = RecordError::new("token", "there is no token, but its tag is not `O`");
-                    return Err((number, error.help("remove the line, or give it a token")));
+            match self.token(line) {
+                Ok(None) => {}
+                Ok(Some((token, _))) if token.chars().all(is_space) => notes.empty_tokens += 1,
+                Ok(Some((token, tag))) => {
+                    if spans.push(raw.tokens.len() as u32, tag, &mut notes) {
+                        lines_of_spans.push(number);
+                    }
+                    raw.tokens.push(token.to_owned());
                 }
-                notes.empty_tokens += 1;
-                continue;
+                Err(error) => wrong.push((number, error)),
             }
-            if spans.push(raw.tokens.len() as u32, tag, &mut notes) {
-                lines_of_spans.push(number);
-            }
-            raw.tokens.push(token.to_owned());
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
         }
         if raw.tokens.is_empty() {
             let error = RecordError::new("token", "no line of the sentence has a token").help("remove the sentence");
-            return Err((sentence.line, error));
+            return Err(vec![(sentence.line, error)]);
         }
         if !holds(&raw.text, &raw.tokens) {
             notes.joined_text = !raw.text.is_empty();
@@ -293,24 +298,43 @@ impl Layout {
         raw.id.get_or_insert_with(|| Id(format!("line-{}", sentence.line)));
         raw.token_spans = Some(spans.done);
         let (record, _) = check(raw, sentence.line).map_err(|error| {
-            // Tokens and places were made here, so only a label or an origin can be wrong.
-            let index = error
-                .field
-                .strip_prefix("token_spans[")
-                .and_then(|rest| rest.split(']').next());
-            let line = index.and_then(|index| lines_of_spans.get(index.parse::<usize>().ok()?));
-            match line {
-                Some(&line) => (
-                    line,
-                    RecordError {
-                        field: "tag".to_owned(),
-                        ..error
-                    },
-                ),
-                None => (sentence.line, error),
-            }
+            // Tokens and places were made here, so only labels and an origin can be wrong.
+            let place = |error: RecordError| {
+                let index = error
+                    .field
+                    .strip_prefix("token_spans[")
+                    .and_then(|rest| rest.split(']').next());
+                let line = index.and_then(|index| lines_of_spans.get(index.parse::<usize>().ok()?));
+                match line {
+                    Some(&line) => (
+                        line,
+                        RecordError {
+                            field: "tag".to_owned(),
+                            ..error
+                        },
+                    ),
+                    None => (sentence.line, error),
+                }
+            };
+            error.apart().into_iter().map(place).collect::<Vec<_>>()
         })?;
         Ok((record, notes))
+    }
+
+    /// The token of a line and its tag; none if the line is about something else. An empty token has the tag `O`.
+    fn token<'a>(&self, line: &'a str) -> Result<Option<(&'a str, Tag<'a>)>, RecordError> {
+        let columns = split(line, self.tabs);
+        if self.numbered && columns.first().is_some_and(|id| id.contains(['-', '.'])) {
+            return Ok(None);
+        }
+        let tag = self.column(self.tag, "tag", &columns)?;
+        let token = self.column(self.token, "token", &columns)?;
+        let tag = Tag::of(tag)?;
+        if token.chars().all(is_space) && tag != Tag::Outside {
+            let error = RecordError::new("token", "there is no token, but its tag is not `O`");
+            return Err(error.help("remove the line, or give it a token"));
+        }
+        Ok(Some((token, tag)))
     }
 
     fn column<'a>(&self, place: Place, what: &str, columns: &[&'a str]) -> Result<&'a str, RecordError> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::super::Record;
 use super::super::check::check;
-use super::super::parse::{Id, Notes, Position, RawRecord, RawSpan, RecordError, decode, utf8};
+use super::super::parse::{Doubtful, Id, Notes, Position, RawRecord, RawSpan, RecordError, decode, gather, utf8};
 use super::super::read::{CorpusError, Reader};
 use super::super::source::Source;
 use super::lines::{BATCH_BYTES, BATCH_RECORDS, MAX_RECORD, TextFile};
@@ -174,7 +174,11 @@ impl Reader for Gliner {
     }
 
     fn parse(&self, object: &Object) -> Result<(Record, Notes), CorpusError> {
-        read_object(object).map_err(|error| self.file.at(object.line, prefixed(error, object.index)))
+        read_object(object).map_err(|error| self.about(object, error))
+    }
+
+    fn about(&self, object: &Object, error: RecordError) -> CorpusError {
+        self.file.at(object.line, prefixed(error, object.index))
     }
 }
 
@@ -194,7 +198,16 @@ struct RawObject {
 }
 
 fn read_object(object: &Object) -> Result<(Record, Notes), RecordError> {
-    let raw: RawObject = decode(utf8(&object.bytes)?)?;
+    let json = utf8(&object.bytes)?;
+    let raw: RawObject = decode(json).map_err(|error| {
+        Doubtful::read(json, error, |doubtful| {
+            if let Some(text) = doubtful.fields.get("text").cloned() {
+                doubtful.value::<Option<String>>("text", &text);
+            }
+            doubtful.needed("tokenized_text", Doubtful::list::<String>);
+            doubtful.needed("ner", Doubtful::list::<(Position, Position, String)>);
+        })
+    })?;
     let made = || match object.index {
         Some(index) => Id(format!("item-{index}")),
         None => Id(format!("line-{}", object.line)),
@@ -223,7 +236,7 @@ fn read_object(object: &Object) -> Result<(Record, Notes), RecordError> {
         dataset: raw.dataset,
         text: raw.text.unwrap_or_else(|| raw.tokenized_text.join(" ")),
         tokens: raw.tokenized_text,
-        token_spans: Some(spans.collect::<Result<_, _>>()?),
+        token_spans: Some(gather(spans)?),
         char_spans: None,
     };
     let (record, notes) = check(record, object.line).map_err(by_its_own_names)?;
@@ -238,6 +251,10 @@ fn read_object(object: &Object) -> Result<(Record, Notes), RecordError> {
 
 /// An error about a record, with the names that the fields have in GLiNER's data.
 fn by_its_own_names(error: RecordError) -> RecordError {
+    error.each(&own_name)
+}
+
+fn own_name(error: RecordError) -> RecordError {
     let field = &error.field;
     let field = if let Some(rest) = field.strip_prefix("token_spans") {
         let rest = rest
@@ -255,11 +272,13 @@ fn by_its_own_names(error: RecordError) -> RecordError {
 
 fn prefixed(error: RecordError, index: Option<u64>) -> RecordError {
     let Some(index) = index else { return error };
-    let field = match error.field.as_str() {
-        "" => format!("[{index}]"),
-        field => format!("[{index}].{field}"),
-    };
-    RecordError { field, ..error }
+    error.each(&|error| {
+        let field = match error.field.as_str() {
+            "" => format!("[{index}]"),
+            field => format!("[{index}].{field}"),
+        };
+        RecordError { field, ..error }
+    })
 }
 
 #[cfg(test)]

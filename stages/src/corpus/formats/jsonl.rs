@@ -47,6 +47,13 @@ impl Reader for Jsonl {
     }
 
     fn parse(&self, line: &Line) -> Result<(Record, Notes), CorpusError> {
-        parse_record(&line.bytes, line.number).map_err(|error: RecordError| self.file.at(line.number, error))
+        // Inside a string that is cut off, the line's end would be a control character.
+        let bytes = line.bytes.strip_suffix(b"\n").unwrap_or(&line.bytes);
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        parse_record(bytes, line.number).map_err(|error| self.about(line, error))
+    }
+
+    fn about(&self, line: &Line, error: RecordError) -> CorpusError {
+        self.file.at(line.number, error)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use arrow_schema::Schema;
@@ -17,7 +17,8 @@ use super::table::needed;
 pub(super) struct Parquet {
     name: String,
     pub(super) schema: Arc<Schema>,
-    batches: ParquetRecordBatchReader,
+    /// Never locked: threads that parse rows hold references to all of the reader, and this part of it allows no two.
+    batches: Mutex<ParquetRecordBatchReader>,
 }
 
 impl Parquet {
@@ -43,13 +44,14 @@ impl Parquet {
         Ok(Self {
             name: name.to_owned(),
             schema,
-            batches,
+            batches: Mutex::new(batches),
         })
     }
 
     /// The next batch; none at the end.
     pub(super) fn next_batch(&mut self) -> Result<Option<RecordBatch>, CorpusError> {
-        self.batches
+        let batches = self.batches.get_mut().unwrap_or_else(PoisonError::into_inner);
+        batches
             .next()
             .transpose()
             .map_err(|error| CorpusError::file(&self.name, format!("the Parquet file cannot be read: {error}")))

@@ -16,7 +16,7 @@ use arrow_schema::{DataType, Schema};
 
 use super::super::Record;
 use super::super::check::check;
-use super::super::parse::{Id, Notes, RawRecord, RawSpan, RecordError};
+use super::super::parse::{Id, Notes, RawRecord, RawSpan, RecordError, gather};
 use super::conll::Spans as TaggedSpans;
 
 /// The columns that are read.
@@ -116,24 +116,35 @@ impl Table {
             notes.made_id = self.id.is_some();
             format!("row-{number}")
         });
-        let tokens = self.tokens.row("tokens", row)?;
-        let tokens = tokens
-            .map(|place| self.tokens.values.get(place).map(str::to_owned))
-            .enumerate()
-            .map(|(index, token)| token.ok_or_else(|| null(format!("tokens[{index}]"))))
-            .collect::<Result<Vec<_>, _>>()?;
+        let tokens = self.tokens.row("tokens", row).and_then(|places| {
+            let tokens = places.map(|place| self.tokens.values.get(place)).enumerate();
+            gather(tokens.map(|(index, token)| {
+                let token = token.ok_or_else(|| null(format!("tokens[{index}]")));
+                token.map(str::to_owned)
+            }))
+        });
         let text = match &self.text {
-            Some(column) => column.get(row).ok_or_else(|| null("text"))?.to_owned(),
-            None => tokens.join(" "),
+            Some(column) => column.get(row).map(str::to_owned).ok_or_else(|| null("text")).map(Some),
+            None => Ok(None),
         };
         let spans = |name: &str, spans: &Option<Spans>| spans.as_ref().map(|spans| spans.row(name, row)).transpose();
-        let (mut token_spans, char_spans) = (
-            spans("token_spans", &self.token_spans)?,
-            spans("char_spans", &self.char_spans)?,
-        );
-        if let Some((name, tags)) = &self.tags {
-            token_spans = Some(tags.spans(name, row, tokens.len(), &mut notes)?);
-        }
+        let token_spans = match (&self.tags, &tokens) {
+            (Some((name, tags)), Ok(tokens)) => tags.spans(name, row, tokens.len(), &mut notes).map(Some),
+            _ => spans("token_spans", &self.token_spans),
+        };
+        let char_spans = spans("char_spans", &self.char_spans);
+        let (text, tokens, token_spans, char_spans) = match (text, tokens, token_spans, char_spans) {
+            (Ok(text), Ok(tokens), Ok(token_spans), Ok(char_spans)) => (
+                text.unwrap_or_else(|| tokens.join(" ")),
+                tokens,
+                token_spans,
+                char_spans,
+            ),
+            (text, tokens, token_spans, char_spans) => {
+                let wrong = [text.err(), tokens.err(), token_spans.err(), char_spans.err()];
+                return Err(RecordError::join(wrong.into_iter().flatten().collect()));
+            }
+        };
         let raw = RawRecord {
             id: Some(Id(id)),
             language: optional(&self.language),
@@ -367,21 +378,19 @@ impl Spans {
             Self::Structs(lists) => {
                 let fields = &lists.values;
                 let places = lists.row(name, row)?.enumerate();
-                places
-                    .map(|(index, place)| {
-                        let is_null = fields.nulls.as_ref().is_some_and(|nulls| nulls.is_null(place));
-                        match is_null {
-                            true => Err(null(format!("{name}[{index}]"))),
-                            false => span(
-                                name,
-                                index,
-                                (&fields.start, place),
-                                (&fields.end, place),
-                                (&fields.label, place),
-                            ),
-                        }
-                    })
-                    .collect()
+                gather(places.map(|(index, place)| {
+                    let is_null = fields.nulls.as_ref().is_some_and(|nulls| nulls.is_null(place));
+                    match is_null {
+                        true => Err(null(format!("{name}[{index}]"))),
+                        false => span(
+                            name,
+                            index,
+                            (&fields.start, place),
+                            (&fields.end, place),
+                            (&fields.label, place),
+                        ),
+                    }
+                }))
             }
             Self::Lists {
                 start,
@@ -407,11 +416,9 @@ impl Spans {
                     return Err(RecordError::new(name, reason));
                 }
                 let places = starts.zip(ends).zip(labels).enumerate();
-                places
-                    .map(|(index, ((s, e), l))| {
-                        span(name, index, (&start.values, s), (&end.values, e), (&label.values, l))
-                    })
-                    .collect()
+                gather(places.map(|(index, ((s, e), l))| {
+                    span(name, index, (&start.values, s), (&end.values, e), (&label.values, l))
+                }))
             }
         }
     }
@@ -451,11 +458,18 @@ fn span(
             RecordError::new(field(part), format!("{number} is {problem}"))
         })
     };
-    Ok(RawSpan {
-        start: position("start", start)?,
-        end: position("end", end)?,
-        label: label.0.get(label.1).ok_or_else(|| null(field("label")))?.to_owned(),
-    })
+    let label = label.0.get(label.1).ok_or_else(|| null(field("label")));
+    match (position("start", start), position("end", end), label) {
+        (Ok(start), Ok(end), Ok(label)) => Ok(RawSpan {
+            start,
+            end,
+            label: label.to_owned(),
+        }),
+        (start, end, label) => {
+            let wrong = [start.err(), end.err(), label.err()];
+            Err(RecordError::join(wrong.into_iter().flatten().collect()))
+        }
+    }
 }
 
 /// Tags of tokens.
@@ -489,7 +503,7 @@ impl Lists<Tags> {
             ));
         }
         let mut spans = TaggedSpans::default();
-        for (index, place) in places.enumerate() {
+        gather(places.enumerate().map(|(index, place)| {
             let field = || format!("{name}[{index}]");
             let tag = match &self.values {
                 Tags::Words(words) => words.get(place).ok_or_else(|| null(field()))?,
@@ -507,8 +521,49 @@ impl Lists<Tags> {
             spans.push_text(index as u32, tag, notes).map_err(|error| RecordError {
                 field: field(),
                 ..error
-            })?;
-        }
+            })
+        }))?;
         Ok(spans.done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::StringArray;
+    use arrow_array::builder::{ListBuilder, StringBuilder};
+
+    use super::*;
+
+    fn lists(rows: &[&[Option<&str>]]) -> ArrayRef {
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        for row in rows {
+            lists.append_value(row.iter().copied());
+        }
+        Arc::new(lists.finish())
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_row_is_told() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![None, Some("a b c"), Some(" ")]));
+        let tokens = lists(&[
+            &[Some("a"), None, None],
+            &[Some("a"), Some("b"), Some("c")],
+            &[Some("a"), Some("")],
+        ]);
+        let tags = lists(&[
+            &[Some("O"), None, None],
+            &[Some("B-x"), Some("x"), None],
+            &[Some("B- y"), Some("O")],
+        ]);
+        let columns = [("text", texts), ("tokens", tokens), ("ner_tags", tags)];
+        let table = Table::new(&RecordBatch::try_from_iter(columns).unwrap(), &|_| None).unwrap();
+        let fields = |row: usize| -> Vec<String> {
+            let all = table.record(row, 0).unwrap_err().apart();
+            all.into_iter().map(|error| error.field).collect()
+        };
+        // Without tokens there is nothing that tags could be compared with.
+        assert_eq!(fields(0), ["text", "tokens[1]", "tokens[2]"]);
+        assert_eq!(fields(1), ["ner_tags[1]", "ner_tags[2]"]);
+        assert_eq!(fields(2), ["text", "tokens[1]", "token_spans[0].label"]);
     }
 }

@@ -9,7 +9,7 @@ use arrow_schema::Schema;
 
 use super::super::Record;
 use super::super::dataset::{self, Classes};
-use super::super::parse::Notes;
+use super::super::parse::{Notes, RecordError};
 use super::super::read::{CorpusError, Reader};
 use super::super::source::{Format, Source};
 use super::arrow::Stream;
@@ -177,9 +177,11 @@ impl Reader for Tables {
 
     fn parse(&self, row: &Row) -> Result<(Record, Notes), CorpusError> {
         let Row { table, index, number } = row;
-        table
-            .table
-            .record(*index, *number)
-            .map_err(|error| CorpusError::of(&table.file, error).row(*number))
+        let record = table.table.record(*index, *number);
+        record.map_err(|error| self.about(row, error))
+    }
+
+    fn about(&self, row: &Row, error: RecordError) -> CorpusError {
+        CorpusError::of(&row.table.file, error).row(row.number)
     }
 }
