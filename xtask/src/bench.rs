@@ -1,6 +1,9 @@
 //! Measurements on real data.
 
+pub(crate) mod all;
+pub(crate) mod data;
 pub(crate) mod engine;
+pub(crate) mod systems;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -6,18 +6,16 @@
 #![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 
 mod bench;
-mod bench_data;
 mod end_to_end;
 mod instructions;
 mod measure;
 mod readme_commands;
 mod shell;
-mod systems;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::shell::{Shell, cargo, nerpipe};
 
@@ -58,9 +56,10 @@ enum Task {
     ReadmeCommands(readme_commands::ReadmeCommands),
     /// Run everything a change must pass: fmt --check, lint, test, a release build, instructions, readme-commands, end-to-end
     Ci,
-    /// Measure on real data, or the engine alone
-    #[command(subcommand)]
-    Bench(Bench),
+    /// Measure everything side by side with what else there is: engine, data, the four systems
+    ///
+    /// Takes hours with a PyTorch program beside it; the subcommands measure parts. Writes bench.md and bench.json.
+    Bench(BenchArgs),
     /// Compare wgpu with the CPU, and check the types of the cuda build; builds apart from all else
     ///
     /// Needs an adapter that wgpu finds; Mesa's software Vulkan (`mesa-vulkan-drivers` on Debian) is enough. The first
@@ -68,6 +67,15 @@ enum Task {
     GpuCheck,
     /// Make data/sample again from its grammar: runs pipelines/sample.yaml, replacing what is there
     Sample,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct BenchArgs {
+    #[command(subcommand)]
+    part: Option<Bench>,
+    #[command(flatten)]
+    all: bench::all::All,
 }
 
 #[derive(Subcommand)]
@@ -136,7 +144,7 @@ enum Bench {
     /// CPU time of whole programs is measured, so other work beside it matters little; medians over rounds, in which the
     /// programs take turns, are told. Beside each training step stands its floor: the matrix products that its subwords and
     /// candidates need, at the rate of large products, and one pass of the optimizer.
-    Systems(systems::Systems),
+    Systems(bench::systems::Systems),
 }
 
 /// How a command ends: nothing to say, or why it failed.
@@ -183,12 +191,30 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
             build(shell)?;
             instructions::run(shell)
         }
-        Task::Bench(Bench::Real {
+        Task::Bench(BenchArgs { part: None, all }) => {
+            let task = bench::all::Task::new(&all)?;
+            build(shell)?;
+            examples(shell)?;
+            bench::all::run(&task, shell)
+        }
+        Task::Bench(BenchArgs { part: Some(part), .. }) => measure(part, shell),
+        Task::GpuCheck => gpu_check(shell),
+        Task::Sample => {
+            build(shell)?;
+            shell.run(nerpipe()?.args(["run", "pipelines/sample.yaml", "--overwrite"]))
+        }
+    }
+}
+
+/// One part of the benchmarks.
+fn measure(part: Bench, shell: &mut Shell) -> Outcome {
+    match part {
+        Bench::Real {
             data,
             encoder,
             peer,
             python,
-        }) => {
+        } => {
             build(shell)?;
             bench::real(&data, &encoder, shell)?;
             match (peer, python) {
@@ -196,7 +222,7 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
                 _ => Ok(()),
             }
         }
-        Task::Bench(Bench::Engine {
+        Bench::Engine {
             chain,
             instances,
             python,
@@ -204,7 +230,7 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
             large,
             program,
             out,
-        }) => {
+        } => {
             if program.is_none() {
                 build(shell)?;
             }
@@ -219,40 +245,34 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
             };
             bench::engine::run(&task, shell)
         }
-        Task::Bench(Bench::Data {
+        Bench::Data {
             data,
             encoder,
             python,
             json,
-        }) => {
+        } => {
             build(shell)?;
-            shell.run(&mut cargo(&[
-                "build",
-                "--release",
-                "--workspace",
-                "--example",
-                "encode_batch",
-            ]))?;
+            examples(shell)?;
             let corpus = if data.is_dir() { data.join("train.jsonl") } else { data };
-            let settings = bench_data::Settings {
+            let settings = bench::data::Settings {
                 corpus: &corpus,
                 encoder: &encoder,
                 python: python.as_deref(),
                 json: json.as_deref(),
             };
-            bench_data::run(&settings, shell)
+            bench::data::run(&settings, shell).map(drop)
         }
-        Task::Bench(Bench::Systems(options)) => {
+        Bench::Systems(options) => {
             build(shell)?;
-            shell.run(&mut cargo(&["build", "--release", "--workspace", "--example", "rates"]))?;
-            systems::run(&options, shell)
-        }
-        Task::GpuCheck => gpu_check(shell),
-        Task::Sample => {
-            build(shell)?;
-            shell.run(nerpipe()?.args(["run", "pipelines/sample.yaml", "--overwrite"]))
+            examples(shell)?;
+            bench::systems::run(&options, shell).map(drop)
         }
     }
+}
+
+/// Builds the programs that measure what the machine and libraries can do.
+fn examples(shell: &mut Shell) -> Outcome {
+    shell.run(&mut cargo(&["build", "--release", "--workspace", "--examples"]))
 }
 
 fn format(check: bool, shell: &mut Shell) -> Outcome {

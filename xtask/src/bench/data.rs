@@ -54,8 +54,8 @@ struct Cost {
     peak: u64,
 }
 
-/// Measures everything side by side, A B A B, and prints a table.
-pub(crate) fn run(settings: &Settings<'_>, shell: &mut Shell) -> Outcome {
+/// Measures everything side by side, A B A B, prints a table and gives the figures.
+pub(crate) fn run(settings: &Settings<'_>, shell: &mut Shell) -> Outcome<Value> {
     let project = tempfile::Builder::new()
         .prefix("bench-data-")
         .tempdir_in(target()?)
@@ -80,11 +80,23 @@ pub(crate) fn run(settings: &Settings<'_>, shell: &mut Shell) -> Outcome {
     }
     let long = bench.long(sentences)?;
 
+    let figures = json!({"sentences": sentences, "rows": rows, "long": long});
+    println!("\n{}", markdown(&figures));
+    if let Some(path) = settings.json {
+        fs::write(path, format!("{:#}\n", json!({"data": figures})))
+            .map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
+    }
+    Ok(figures)
+}
+
+/// The figures as a table.
+pub(crate) fn markdown(figures: &Value) -> String {
+    let (sentences, long) = (&figures["sentences"], &figures["long"]);
     let mut table = format!(
         "{sentences} sentences, medians of {TIMES} (seconds of the clock)\n\n\
          | view | threads | load + tokenize | file + encode_batch | ratio | Python | times faster |\n|---|---|---|---|---|---|---|\n"
     );
-    for row in &rows {
+    for row in figures["rows"].as_array().into_iter().flatten() {
         let figure = |key: &str| {
             row[key]
                 .as_f64()
@@ -111,13 +123,7 @@ pub(crate) fn run(settings: &Settings<'_>, shell: &mut Shell) -> Outcome {
         long["peak"].as_f64().unwrap_or_default() / 1e6,
         long["peak_short"].as_f64().unwrap_or_default() / 1e6,
     );
-    println!("\n{table}");
-    if let Some(path) = settings.json {
-        let figures = json!({"data": {"sentences": sentences, "rows": rows, "long": long}});
-        fs::write(path, format!("{figures:#}\n"))
-            .map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
-    }
-    Ok(())
+    table
 }
 
 struct Bench {

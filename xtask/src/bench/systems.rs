@@ -12,9 +12,9 @@ use std::process::Command;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::data::{last_json, number_of};
+use super::{SYSTEMS, found, set};
 use crate::Outcome;
-use crate::bench::{SYSTEMS, found, set};
-use crate::bench_data::{last_json, number_of};
 use crate::measure::{Usage, median, usage};
 use crate::shell::{Shell, nerpipe, root, target};
 
@@ -23,7 +23,7 @@ const WARM: u64 = 5;
 /// Sentences of the small evaluation, whose time is taken off.
 const FEW: usize = 20;
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct Systems {
     /// A folder with wnut17/, which holds train.jsonl and test.jsonl
     #[arg(long, value_name = "DIR")]
@@ -59,6 +59,51 @@ pub(crate) struct Systems {
 }
 
 impl Systems {
+    /// The measurement of one thread, with evaluation.
+    pub(crate) fn new(data: &Path, encoder: &Path, peer: Option<&Path>, python: &Path, rounds: u64) -> Self {
+        Self {
+            data: data.to_owned(),
+            encoder: encoder.to_owned(),
+            peer: peer.map(Path::to_owned),
+            python: peer.map(|_| python.to_owned()),
+            steps: 20,
+            rounds,
+            sentences: 500,
+            types: None,
+            threads: 1,
+            json: None,
+        }
+    }
+
+    /// Training alone, by so many threads.
+    pub(crate) fn with_threads(&self, threads: u64) -> Self {
+        Self {
+            threads,
+            sentences: 0,
+            ..self.clone()
+        }
+    }
+
+    /// With so many entity types, once: the PyTorch program takes long.
+    pub(crate) fn with_types(&self, types: usize) -> Self {
+        Self {
+            types: Some(types),
+            steps: 5,
+            rounds: 1,
+            ..self.clone()
+        }
+    }
+
+    /// Training alone, of another encoder.
+    pub(crate) fn with_encoder(&self, encoder: &Path) -> Self {
+        Self {
+            encoder: encoder.to_owned(),
+            steps: 10,
+            sentences: 0,
+            ..self.clone()
+        }
+    }
+
     fn measures(&self, (architecture, _): (&str, &str)) -> bool {
         self.types.is_none() || architecture == "bi_encoder"
     }
@@ -92,7 +137,8 @@ const PEERS: [(&str, &str, bool); 3] = [
     ("encoder", "encoder-step", true),
 ];
 
-pub(crate) fn run(options: &Systems, shell: &mut Shell) -> Outcome {
+/// Measures, and gives the figures.
+pub(crate) fn run(options: &Systems, shell: &mut Shell) -> Outcome<Value> {
     let project = tempfile::Builder::new()
         .prefix("bench-systems-")
         .tempdir_in(target()?)
@@ -113,7 +159,7 @@ pub(crate) fn run(options: &Systems, shell: &mut Shell) -> Outcome {
             .map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
         shell.note(format!("all figures: {}", path.display()));
     }
-    Ok(())
+    Ok(report)
 }
 
 struct Bench<'a> {
@@ -282,23 +328,31 @@ impl<'a> Bench<'a> {
         let train: Vec<Value> = systems
             .clone()
             .map(|((architecture, loss), measured)| {
-                let own = median(measured.steps.iter().copied());
+                // With several threads the clock counts: waiting for each other is part of the cost.
+                let several = options.threads > 1;
+                let counted = if several { &measured.walls } else { &measured.steps };
+                let own = median(counted.iter().copied());
+                let floor = median(measured.floors.iter().copied()) / options.threads as f64;
                 let mut row = json!({
                     "architecture": architecture,
                     "loss": loss,
                     "cpu_s": all(&measured.steps),
                     "wall_s": all(&measured.walls),
                     "peak_bytes": all(&measured.peaks),
-                    "floor_s": all(&measured.floors),
-                    "ratio_floor": own / median(measured.floors.iter().copied()),
+                    "counted_s": own,
+                    "floor_s": floor,
+                    "floors_cpu_s": all(&measured.floors),
+                    "ratio_floor": own / floor,
                 });
                 for ((name, ..), peer) in PEERS.iter().zip(&measured.peers) {
+                    let theirs = median(if several { &peer.walls } else { &peer.steps }.iter().copied());
                     row[*name] = json!({
+                        "counted_s": theirs,
                         "cpu_s": all(&peer.steps),
                         "wall_s": all(&peer.walls),
                         "peak_bytes": all(&peer.peaks),
                     });
-                    row[format!("ratio_{name}")] = json!(own / median(peer.steps.iter().copied()));
+                    row[format!("ratio_{name}")] = json!(own / theirs);
                 }
                 row
             })
@@ -425,7 +479,7 @@ fn read_json(path: &Path) -> Outcome<Value> {
 }
 
 /// The figures as tables.
-fn markdown(report: &Value) -> String {
+pub(crate) fn markdown(report: &Value) -> String {
     let mut text = format!(
         "Products: {:.0} GFLOP/s. {} thread(s), {} steps, {} rounds.\n\n",
         report["gemm_flop_per_s"]["median"].as_f64().unwrap_or(f64::NAN) / 1e9,
@@ -435,22 +489,23 @@ fn markdown(report: &Value) -> String {
     );
     let _ = writeln!(
         text,
-        "| train step, CPU s | nerpipe | floor | peer | optimized | encoder alone | ÷ floor | ÷ peer | ÷ optimized | peak MB | peer's | optimized's |\n|{}",
+        "| train step, {} s | nerpipe | floor | peer | optimized | encoder alone | ÷ floor | ÷ peer | ÷ optimized | peak MB | peer's | optimized's |\n|{}",
+        if report["threads"] == 1 { "CPU" } else { "wall" },
         "---|".repeat(12)
     );
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     for row in report["train"].as_array().into_iter().flatten() {
-        let seconds = |value: &Value| format!("{:.3}", number(&value["median"]));
+        let seconds = |value: &Value| format!("{:.3}", number(value));
         let _ = writeln!(
             text,
             "| {} {} | {} | {} | {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
             row["architecture"].as_str().unwrap_or_default(),
             row["loss"].as_str().unwrap_or_default(),
-            seconds(&row["cpu_s"]),
+            seconds(&row["counted_s"]),
             seconds(&row["floor_s"]),
-            seconds(&row["peer"]["cpu_s"]),
-            seconds(&row["optimized"]["cpu_s"]),
-            seconds(&row["encoder"]["cpu_s"]),
+            seconds(&row["peer"]["counted_s"]),
+            seconds(&row["optimized"]["counted_s"]),
+            seconds(&row["encoder"]["counted_s"]),
             number(&row["ratio_floor"]),
             number(&row["ratio_peer"]),
             number(&row["ratio_optimized"]),
