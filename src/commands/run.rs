@@ -286,7 +286,7 @@ fn again(pipeline: &Pipeline) -> Vec<String> {
 
 /// The terminal table of an instance that made one.
 fn table(instance: &nerpipe_engine::InstanceSummary, session: &Session) -> Option<String> {
-    let record = session.cache.record(&instance.fingerprint?).ok()??;
-    let file = record.artifact.files.into_iter().find(|file| file.name == TABLE)?;
+    let files = &instance.record.as_ref()?.artifact.files;
+    let file = files.iter().find(|file| file.name == TABLE)?;
     std::fs::read_to_string(session.cache.objects().path(&file.digest)).ok()
 }

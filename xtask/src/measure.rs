@@ -35,7 +35,7 @@ pub(crate) fn usage(command: &mut Command) -> Outcome<Usage> {
 
 /// Waits for a child; nothing if it did not succeed.
 #[cfg(unix)]
-fn wait(child: &Child, begun: Instant) -> std::io::Result<Option<Usage>> {
+pub(crate) fn wait(child: &Child, begun: Instant) -> std::io::Result<Option<Usage>> {
     let (mut status, mut used) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
     #[expect(
         unsafe_code,
@@ -60,7 +60,7 @@ fn wait(child: &Child, begun: Instant) -> std::io::Result<Option<Usage>> {
 }
 
 #[cfg(not(unix))]
-fn wait(_: &Child, _: Instant) -> std::io::Result<Option<Usage>> {
+pub(crate) fn wait(_: &Child, _: Instant) -> std::io::Result<Option<Usage>> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cache::{Cache, StepCounts};
+use crate::cache::{Cache, Record, StepCounts};
 use crate::event::Event;
 use crate::files::FileError;
 use crate::fingerprint::Fingerprint;
@@ -157,6 +157,9 @@ pub struct InstanceSummary {
     pub because_of: Option<String>,
     /// The fingerprint of its record, if it has one of its own.
     pub fingerprint: Option<Fingerprint>,
+    /// That record.
+    #[serde(skip)]
+    pub record: Option<Arc<Record>>,
     /// How long it took when it executed, in seconds; of a restored one, the earlier execution.
     pub seconds: Option<f64>,
     /// The most memory it held, in bytes, if it ran as a process of its own.

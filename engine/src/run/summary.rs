@@ -68,6 +68,7 @@ impl Scheduler<'_> {
                 error: slot.error.clone(),
                 because_of: because_of.map(|number| self.names[number].clone()),
                 fingerprint: own.map(|record| record.fingerprint),
+                record: own.cloned(),
                 seconds: own.map(|record| record.seconds),
                 peak_memory: own.and_then(|record| record.peak_memory),
                 notes: own.map(|record| record.notes.clone()).unwrap_or_default(),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::Outcome;
+use crate::measure::wait;
 use crate::shell::{Shell, root, target};
 
 /// How often the memory of a program is looked at.
@@ -402,47 +403,29 @@ fn measure(command: &mut Command) -> Outcome<Took> {
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let begun = Instant::now();
-    let mut child = command
+    let child = command
         .spawn()
         .map_err(|error| format!("cannot start `{name}`: {error}"))?;
-    let (mut peak, mut cpu) = (0.0_f64, 0.0);
-    while let Some((state, seconds)) = stat(child.id()) {
-        cpu = seconds;
-        // It has ended and is not reaped yet: its times are final.
-        if state == 'Z' {
-            break;
-        }
+    let mut peak = 0.0_f64;
+    while is_running(child.id()) {
         peak = peak.max(peak_mib(child.id()));
         thread::sleep(BETWEEN_LOOKS);
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    let status = child
-        .wait()
-        .map_err(|error| format!("cannot wait for `{name}`: {error}"))?;
-    if !status.success() {
-        return Err(format!("`{name}` ended with {status}"));
-    }
+    let used = wait(&child, begun).map_err(|error| format!("cannot wait for `{name}`: {error}"))?;
+    let used = used.ok_or_else(|| format!("`{name}` failed"))?;
     Ok(Took {
-        seconds,
-        cpu_seconds: cpu,
+        seconds: used.wall,
+        cpu_seconds: used.cpu,
         peak_mib: peak,
     })
 }
 
-/// A process's state, and the CPU time of itself and of the children it waited for.
-fn stat(pid: u32) -> Option<(char, f64)> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-fn parse_stat(text: &str) -> Option<(char, f64)> {
-    // Behind the name, which ends with the last bracket: the state, and from the 12th word on four times in hundredths.
-    let words: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
-    let ticks: f64 = words
-        .get(11..15)?
-        .iter()
-        .filter_map(|word| word.parse::<f64>().ok())
-        .sum();
-    Some((words.first()?.chars().next()?, ticks / 100.0))
+/// Whether a child that is not reaped yet goes on.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state stands behind the name, which ends with the last bracket.
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
 }
 
 fn peak_mib(pid: u32) -> f64 {
@@ -457,7 +440,7 @@ fn table(all: &[Measured]) -> String {
     for one in all {
         let _ = writeln!(
             text,
-            "| {} | {} | {:.3} | {:.2} | {:.0} |",
+            "| {} | {} | {:.3} | {:.3} | {:.0} |",
             one.what, one.who, one.seconds, one.cpu_seconds, one.peak_mib
         );
     }
@@ -481,9 +464,5 @@ mod tests {
         );
         assert!(took.peak_mib > 0.1, "{}", took.peak_mib);
         assert!(measure(&mut Command::new("false")).is_err());
-        assert_eq!(
-            parse_stat("7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 100 50 25 25 0"),
-            Some(('S', 2.0))
-        );
     }
 }
