@@ -48,6 +48,7 @@ fn optimizer_time() -> f64 {
     fastest(|| kernels::adamw(&mut parameter, &gradient, &mut mean, &mut square, &step)) / LENGTH as f64
 }
 
+#[expect(clippy::disallowed_methods, reason = "what is measured is time")]
 fn fastest(mut once: impl FnMut()) -> f64 {
     let time = |_| {
         let begun = Instant::now();
