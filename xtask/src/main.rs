@@ -59,7 +59,7 @@ enum Task {
     /// Measure everything side by side with what else there is: engine, data, the four systems
     ///
     /// Takes hours with a PyTorch program beside it; the subcommands measure parts. Writes bench.md and bench.json.
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
     /// Compare wgpu with the CPU, and check the types of the cuda build; builds apart from all else
     ///
     /// Needs an adapter that wgpu finds; Mesa's software Vulkan (`mesa-vulkan-drivers` on Debian) is enough. The first
@@ -191,13 +191,15 @@ fn run(task: Task, shell: &mut Shell) -> Outcome {
             build(shell)?;
             instructions::run(shell)
         }
-        Task::Bench(BenchArgs { part: None, all }) => {
-            let task = bench::all::Task::new(&all)?;
-            build(shell)?;
-            examples(shell)?;
-            bench::all::run(&task, shell)
-        }
-        Task::Bench(BenchArgs { part: Some(part), .. }) => measure(part, shell),
+        Task::Bench(arguments) => match *arguments {
+            BenchArgs { part: Some(part), .. } => measure(part, shell),
+            BenchArgs { part: None, all } => {
+                let task = bench::all::Task::new(&all)?;
+                build(shell)?;
+                examples(shell)?;
+                bench::all::run(&task, shell)
+            }
+        },
         Task::GpuCheck => gpu_check(shell),
         Task::Sample => {
             build(shell)?;

@@ -608,12 +608,12 @@ fn original_column_files_hold_the_corpora() {
             ..Source::default()
         };
         let (found, counts) = records(&source).unwrap();
-        let expected: Vec<Record> = match of {
-            &Of::Splits(splits) => splits
+        let expected: Vec<Record> = match *of {
+            Of::Splits(splits) => splits
                 .iter()
                 .flat_map(|&split| corpora.get(corpus, split).to_vec())
                 .collect(),
-            &Of::From(split, id, count) => {
+            Of::From(split, id, count) => {
                 let all = corpora.get(corpus, split).iter();
                 all.skip_while(|record| record.id != id).take(count).cloned().collect()
             }
