@@ -1,6 +1,7 @@
-//! Variables of the environment that a setting declares: the only ones that the engine reads.
+//! Variables of the environment that a manifest declares: the only ones that the engine reads.
 //!
-//! Their values may be secret. They are never written down: what is hashed, stored and compared is a keyed hash of each.
+//! Those that a setting lists may be secret. They are never written down: what is hashed, stored and compared is a keyed hash of
+//! each. Those that `vars` name become values like any other.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,6 +16,11 @@ use crate::files::FileError;
 /// The value of a declared variable; none if it is not set.
 pub(crate) fn value(name: &str) -> Option<OsString> {
     std::env::var_os(name)
+}
+
+/// The value of a variable that `vars` name; none if it is not set, or is no text.
+pub(crate) fn text(name: &str) -> Option<String> {
+    value(name)?.into_string().ok()
 }
 
 /// Name → keyed hash of the value (none if it is not set) of the variables that lists of names declare.

@@ -6,6 +6,8 @@
 //! | `${seed}`          | the axis's value with its type; of a named map, the value's name   |
 //! | `${loss.fn}`       | a field of the axis's value; `${size.value}` is one that is no map |
 //! | `run-${seed}`      | text with the value written out; a map or list here is an error    |
+//! | `${env.HOME}`      | a variable of the environment, which only `vars` can name: as a    |
+//! |                    | number, `true` or `false` if it is written so, else as text        |
 //! | `$${HOME}`         | the text `${HOME}`                                                 |
 //! | `$HOME`            | itself; it is the shell's                                          |
 //!
@@ -15,6 +17,9 @@
 use serde_json::{Map, Value};
 
 use crate::suggest::did_you_mean;
+
+/// Names that are no axis's.
+pub(crate) const RESERVED: [&str; 2] = ["vars", "env"];
 
 /// A string taken apart at its `${…}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +36,7 @@ enum Piece {
 pub(crate) struct Reference {
     /// As written, with `${` and `}`.
     text: String,
-    /// `vars` or the name of an axis.
+    /// `vars`, `env` or the name of an axis.
     head: String,
     /// The names behind the dots.
     fields: Vec<String>,
@@ -82,6 +87,34 @@ pub(crate) trait Scope {
     fn axis(&self, name: &str) -> AxisPoint<'_>;
     /// The names of all axes, to suggest one.
     fn axis_names(&self) -> Vec<&str>;
+    /// The environment, where it can be named.
+    fn environment(&self) -> Option<&Environment> {
+        None
+    }
+}
+
+/// The environment: the name of a variable → its text, if it is set.
+pub(crate) type Environment = dyn Fn(&str) -> Option<String>;
+
+/// The scope of the variables themselves, which can also name the environment.
+struct OfVars<'a> {
+    vars: &'a Map<String, Value>,
+    environment: &'a Environment,
+}
+
+impl Scope for OfVars<'_> {
+    fn vars(&self) -> &Map<String, Value> {
+        self.vars
+    }
+    fn axis(&self, _: &str) -> AxisPoint<'_> {
+        AxisPoint::Unknown
+    }
+    fn axis_names(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    fn environment(&self) -> Option<&Environment> {
+        Some(self.environment)
+    }
 }
 
 /// A scope of variables alone, where no axis can be named.
@@ -209,11 +242,41 @@ impl Reference {
 
     /// The axis it names; none for a variable.
     pub(crate) fn axis(&self) -> Option<&str> {
-        (self.head != "vars").then_some(self.head.as_str())
+        (!RESERVED.contains(&self.head.as_str())).then_some(self.head.as_str())
+    }
+
+    /// The value of the environment's variable that it names.
+    fn of_environment(&self, environment: Option<&Environment>) -> Result<Value, BadReference> {
+        let bad = |message: String, help: String| Err(BadReference::new(&self.text, message, Some(help)));
+        let [name] = self.fields.as_slice() else {
+            return bad(
+                format!("`{}` names no variable of the environment", self.text),
+                "write `${env.NAME}`".to_owned(),
+            );
+        };
+        let Some(environment) = environment else {
+            return bad(
+                "the environment can be named in `vars` alone".to_owned(),
+                format!("add `vars: {{name: \"${{env.{name}}}\"}}` and write `${{vars.name}}` here"),
+            );
+        };
+        let Some(text) = environment(name) else {
+            return bad(
+                format!("the environment has no variable `{name}`"),
+                format!("set it, as in `{name}=… nerpipe run …`, or give the value itself: `--set vars.NAME=VALUE`"),
+            );
+        };
+        let typed = serde_json::from_str(&text).ok();
+        Ok(typed
+            .filter(|value: &Value| value.is_number() || value.is_boolean())
+            .unwrap_or(Value::String(text)))
     }
 
     fn evaluate(&self, scope: &dyn Scope) -> Result<Option<Value>, BadReference> {
         let bad = |message: String, help: Option<String>| Err(BadReference::new(&self.text, message, help));
+        if self.head == "env" {
+            return self.of_environment(scope.environment()).map(Some);
+        }
         if self.head == "vars" {
             if self.fields.is_empty() {
                 return bad(
@@ -389,11 +452,14 @@ pub(crate) fn visit_templates(value: &Value, path: &mut Vec<String>, visit: &mut
     }
 }
 
-/// Writes out the `${vars.…}` that variables use of each other.
+/// Writes out what variables use of each other and of the environment.
 ///
 /// # Errors
 /// References that are wrong and variables that need themselves, with their paths below `vars`.
-pub(crate) fn resolve_vars(vars: &Map<String, Value>) -> Result<Map<String, Value>, Vec<BadReference>> {
+pub(crate) fn resolve_vars(
+    vars: &Map<String, Value>,
+    environment: &Environment,
+) -> Result<Map<String, Value>, Vec<BadReference>> {
     let mut done = Map::new();
     let mut waiting: Vec<&String> = vars.keys().collect();
     // Each round resolves the variables that need only finished ones, so a round without progress is a cycle.
@@ -418,7 +484,11 @@ pub(crate) fn resolve_vars(vars: &Map<String, Value>) -> Result<Map<String, Valu
             // Unknown names are judged against all variables, so that the nearest one is found.
             let mut known = vars.clone();
             known.extend(done.clone());
-            match interpolate(&vars[name], &VarsOnly(&known)) {
+            let scope = OfVars {
+                vars: &known,
+                environment,
+            };
+            match interpolate(&vars[name], &scope) {
                 Ok(value) => done.insert(name.clone(), value.unwrap_or(Value::Null)),
                 Err(errors) => return Err(errors.into_iter().map(|error| error.below(name)).collect()),
             };
@@ -579,7 +649,7 @@ mod tests {
         let Value::Object(vars) = json!({"train": "${vars.data}/x", "data": "d-${vars.n}", "n": 3}) else {
             unreachable!()
         };
-        let resolved = resolve_vars(&vars).unwrap();
+        let resolved = resolve_vars(&vars, &|_| None).unwrap();
         assert_eq!(
             Value::Object(resolved),
             json!({"train": "d-3/x", "data": "d-3", "n": 3})
@@ -587,6 +657,36 @@ mod tests {
         let Value::Object(vars) = json!({"a": "${vars.b}", "b": "${vars.a}"}) else {
             unreachable!()
         };
-        assert_eq!(resolve_vars(&vars).unwrap_err().len(), 2);
+        assert_eq!(resolve_vars(&vars, &|_| None).unwrap_err().len(), 2);
+    }
+
+    #[test]
+    fn variables_may_use_the_environment_and_nothing_else_may() {
+        let environment = |name: &str| match name {
+            "SCRATCH" => Some("/scratch/me".to_owned()),
+            "STEPS" => Some("300".to_owned()),
+            _ => None,
+        };
+        let Value::Object(vars) =
+            json!({"data": "${env.SCRATCH}/ner", "steps": "${env.STEPS}", "half": "${vars.steps}"})
+        else {
+            unreachable!()
+        };
+        let resolved = resolve_vars(&vars, &environment).unwrap();
+        assert_eq!(
+            Value::Object(resolved),
+            json!({"data": "/scratch/me/ner", "steps": 300, "half": 300})
+        );
+        for (text, message) in [
+            ("${env.SCRACH}", "the environment has no variable `SCRACH`"),
+            ("${env}", "`${env}` names no variable of the environment"),
+        ] {
+            let Value::Object(vars) = json!({"a": text}) else {
+                unreachable!()
+            };
+            assert_eq!(resolve_vars(&vars, &environment).unwrap_err()[0].message, message);
+        }
+        let elsewhere = one("${env.SCRATCH}").unwrap_err();
+        assert!(elsewhere.contains("in `vars` alone"), "{elsewhere}");
     }
 }

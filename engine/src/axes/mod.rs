@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::interpolate::{AxisPoint, Scope, VarsOnly, interpolate, scalar_text};
+use crate::interpolate::{AxisPoint, RESERVED, Scope, VarsOnly, interpolate, scalar_text};
 use crate::manifest::reader::{Reader, given, kind_of};
 use crate::schema::{Key, any_map, anything, map_of, or_reference};
 use crate::source::ValuePath;
@@ -186,10 +186,10 @@ impl Sweep {
             for (name, value) in axes {
                 let path = axes_path.child(name);
                 reader.name(name, &path, "an axis");
-                if name == "vars" {
+                if RESERVED.contains(&name.as_str()) {
                     reader.bad_key(
                         &path,
-                        "`vars` cannot be the name of an axis",
+                        &format!("`{name}` cannot be the name of an axis"),
                         Some("it names variables".to_owned()),
                     );
                 }

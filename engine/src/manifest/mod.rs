@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::axes::{self, Sweep};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
+use crate::environment;
 use crate::interpolate::resolve_vars;
 use crate::kind::Registry;
 use crate::resources::{self, Resources};
@@ -265,7 +266,7 @@ impl Manifest {
         for name in written.keys() {
             reader.name(name, &vars_path.child(name), "a variable");
         }
-        let vars = resolve_vars(&written).unwrap_or_else(|errors| {
+        let vars = resolve_vars(&written, &environment::text).unwrap_or_else(|errors| {
             reader.bad_references(&vars_path, errors);
             written
         });
