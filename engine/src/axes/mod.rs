@@ -189,7 +189,7 @@ impl Sweep {
                 if RESERVED.contains(&name.as_str()) {
                     reader.bad_key(
                         &path,
-                        &format!("`{name}` cannot be the name of an axis"),
+                        format!("`{name}` cannot be the name of an axis"),
                         Some("it names variables".to_owned()),
                     );
                 }
