@@ -35,6 +35,8 @@ fn nothing_a_command_started_outlives_a_run_that_is_killed() {
     wait_until("it runs", || {
         std::fs::read_to_string(&pids).is_ok_and(|text| text.ends_with('\n'))
     });
+    // The command may be further than the run, which tells its guard of a command just after it was started.
+    std::thread::sleep(Duration::from_millis(500));
     run.kill().expect("the run is there");
     run.wait().expect("the run ends");
     let sleeping = project.read("pids");
