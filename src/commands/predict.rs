@@ -41,7 +41,7 @@ pub(crate) struct PredictArgs {
     /// A file with one text a line, or one JSON object a line if its name ends in .jsonl; may be given many times
     #[arg(long, short, value_name = "FILE")]
     pub(crate) file: Vec<PathBuf>,
-    /// What the lines are: text, or JSON objects with `text` or `tokens` [default: by the file's name; text]
+    /// What the lines are: text, or JSON objects with `text` or `tokens` [default: by the file's name; on standard input by the first line]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) input: Option<Lines>,
     /// JSON lines, or text with the entities marked [default: text on a terminal, else JSON]
@@ -202,7 +202,7 @@ fn incoming(args: &PredictArgs) -> Result<Receiver<Line>, Error> {
         });
         return Ok(lines);
     }
-    let mut sources: Vec<(String, Lines, Box<dyn Read + Send>)> = Vec::new();
+    let mut sources: Vec<(String, Option<Lines>, Box<dyn Read + Send>)> = Vec::new();
     for path in &args.file {
         let file = File::open(path)
             .map_err(|error| Error::usage(format!("cannot read `{}`: {error}", path.display()), None))?;
@@ -212,16 +212,15 @@ fn incoming(args: &PredictArgs) -> Result<Receiver<Line>, Error> {
         };
         sources.push((
             path.display().to_string(),
-            args.input.unwrap_or(by_name),
+            Some(args.input.unwrap_or(by_name)),
             Box::new(file),
         ));
     }
     if sources.is_empty() {
-        let format = args.input.unwrap_or(Lines::Text);
-        sources.push(("standard input".to_owned(), format, Box::new(std::io::stdin())));
+        sources.push(("standard input".to_owned(), args.input, Box::new(std::io::stdin())));
     }
     std::thread::spawn(move || {
-        for (name, format, source) in sources {
+        for (name, mut format, source) in sources {
             let mut reader = BufReader::new(source);
             let (mut bytes, mut number) = (Vec::new(), 0);
             loop {
@@ -230,7 +229,7 @@ fn incoming(args: &PredictArgs) -> Result<Receiver<Line>, Error> {
                 let place = || format!("{name}, line {number}");
                 let line = match reader.read_until(b'\n', &mut bytes) {
                     Ok(0) => break,
-                    Ok(_) => read_line(&bytes, format, &place()),
+                    Ok(_) => read_line(&bytes, *format.get_or_insert_with(|| looks_like(&bytes)), &place()),
                     Err(error) => Err(Error::environment(format!("{}: {error}", place()))),
                 };
                 let is_wrong = line.is_err();
@@ -241,6 +240,14 @@ fn incoming(args: &PredictArgs) -> Result<Receiver<Line>, Error> {
         }
     });
     Ok(lines)
+}
+
+/// What lines are that nobody told of, by the first of them.
+fn looks_like(line: &[u8]) -> Lines {
+    match serde_json::from_slice::<Value>(line) {
+        Ok(Value::Object(record)) if record.contains_key("text") || record.contains_key("tokens") => Lines::Jsonl,
+        _ => Lines::Text,
+    }
 }
 
 /// One line as a text.
@@ -285,6 +292,20 @@ mod tests {
 
     fn read(line: &str, format: Lines) -> Line {
         read_line(line.as_bytes(), format, "x.jsonl, line 3")
+    }
+
+    #[test]
+    fn the_first_line_of_a_pipe_tells_what_they_are() {
+        for (line, format) in [
+            (r#"{"text": "Ada"}"#, Lines::Jsonl),
+            (r#"{"tokens": ["Ada"]}"#, Lines::Jsonl),
+            (r#"{"name": "Ada"}"#, Lines::Text),
+            ("{Ada}", Lines::Text),
+            ("7", Lines::Text),
+            ("", Lines::Text),
+        ] {
+            assert_eq!(looks_like(line.as_bytes()), format, "{line}");
+        }
     }
 
     #[test]
