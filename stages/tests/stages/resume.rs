@@ -32,7 +32,7 @@ fn with_stops(settings: &Value) -> (usize, Made) {
         cancel.store(false, Ordering::SeqCst);
         let flag = bench.cancel_flag();
         // Longer each time, so that it comes to an end even where the beginning alone takes long.
-        let pause = Duration::from_millis(40 * (stops as u64 + 1));
+        let pause = Duration::from_millis(5 * (stops as u64 + 1));
         let stopper = std::thread::spawn(move || {
             std::thread::sleep(pause);
             flag.store(true, Ordering::SeqCst);
