@@ -11,6 +11,8 @@ use std::str::FromStr;
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::threads::start_threads;
+
 /// Files are read and hashed in pieces of this size, a subtree of BLAKE3's tree each: large enough for its widest vectors,
 /// and small enough that what was read is still in a core's cache when it is hashed.
 const PIECE: u64 = 64 * 1024;
@@ -70,6 +72,7 @@ impl Digest {
 
 /// The chaining values of the bytes from `start` to `middle` and from there to `end`.
 fn halves(file: &File, start: u64, middle: u64, end: u64) -> io::Result<(ChainingValue, ChainingValue)> {
+    start_threads();
     let (left, right) = rayon::join(|| subtree(file, start, middle), || subtree(file, middle, end));
     Ok((left?, right?))
 }

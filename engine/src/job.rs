@@ -27,7 +27,7 @@ use crate::files::{self, Durability, FileError};
 use crate::kind::{Collected, ErrorClass, Registry, StageError};
 use crate::process::{self, Signal};
 use crate::resources::in_words;
-use crate::threads::{among_threads, limit_threads};
+use crate::threads::{among_threads, limit_threads, start_threads};
 
 /// Everything one execution of an instance depends on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -107,6 +107,7 @@ pub(crate) fn execute(
             job.kind
         )));
     };
+    start_threads();
     let context = Context::new(job, cache.clone(), sink, cancel, own_process);
     // The context is not used again after a panic, so nothing half-changed in it is seen.
     match catch_unwind(AssertUnwindSafe(|| kind.run(&context))) {
