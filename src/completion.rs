@@ -123,6 +123,14 @@ fn selectors_of(graph: &Graph, current: &str) -> IndexSet<String> {
     found
 }
 
+/// A registration script with the names that clap gives.
+fn filled_in(script: &str, variable: &str, completer: &str, program: &str) -> String {
+    script
+        .replace("VARIABLE", variable)
+        .replace("COMPLETER", completer)
+        .replace("PROGRAM", program)
+}
+
 /// Bash takes `@` and `=` for ends of words, and instances have both in their names: this script takes the line apart
 /// itself.
 struct BashThatBreaksWords;
@@ -159,10 +167,7 @@ impl EnvCompleter for BashThatBreaksWords {
 }
 complete -o bashdefault -o nosort -F _nerpipe PROGRAM
 "#;
-        let script = script
-            .replace("VARIABLE", variable)
-            .replace("COMPLETER", completer)
-            .replace("PROGRAM", program);
+        let script = filled_in(script, variable, completer, program);
         out.write_all(script.as_bytes())
     }
 
@@ -215,10 +220,7 @@ _nerpipe() {
 }
 compdef _nerpipe PROGRAM
 "#;
-        let script = script
-            .replace("VARIABLE", variable)
-            .replace("COMPLETER", completer)
-            .replace("PROGRAM", program);
+        let script = filled_in(script, variable, completer, program);
         out.write_all(script.as_bytes())
     }
 
