@@ -14,6 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::Outcome;
+use crate::bench::found;
 use crate::end_to_end::copy;
 use crate::shell::{Shell, root, target};
 
@@ -99,7 +100,7 @@ struct Ended {
 /// Runs all lines.
 pub(crate) fn run(options: &ReadmeCommands, shell: &mut Shell) -> Outcome {
     let program = match &options.program {
-        Some(program) => absolute(program)?,
+        Some(program) => found(program)?,
         None => target()?.join("release").join("nerpipe"),
     };
     let project = tempfile::Builder::new()
@@ -136,10 +137,6 @@ pub(crate) fn run(options: &ReadmeCommands, shell: &mut Shell) -> Outcome {
             ended.len()
         )),
     }
-}
-
-fn absolute(path: &Path) -> Outcome<PathBuf> {
-    fs::canonicalize(path).map_err(|error| format!("cannot find `{}`: {error}", path.display()))
 }
 
 /// Makes the folders of the README: `configs`, `data/conll2003`, `data/finerweb_splitted`, `data/eval_data`.
@@ -189,7 +186,7 @@ fn lay_out(options: &ReadmeCommands, project: &Path) -> Outcome {
     }
     copy(&sample.join("vocab.txt"), &project.join("data/sample/vocab.txt"))
         .map_err(|error| format!("cannot copy the vocabulary: {error}"))?;
-    let encoder = options.encoder.as_deref().map(absolute).transpose()?;
+    let encoder = options.encoder.as_deref().map(found).transpose()?;
     for (name, threshold) in SYSTEMS {
         let mut config = config(
             name.strip_suffix("_label_token").unwrap_or(name),

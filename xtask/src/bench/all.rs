@@ -80,7 +80,7 @@ pub(crate) fn run(task: &Task<'_>, shell: &mut Shell) -> Outcome {
     let out = target()?.join("bench");
     fs::create_dir_all(&out).map_err(|error| format!("cannot create `{}`: {error}", out.display()))?;
     let python = match &options.python {
-        Some(python) => std::path::absolute(python).map_err(|error| error.to_string())?,
+        Some(python) => engine::absolute(python)?,
         None => own_python(&out, shell)?,
     };
     let base = base_encoder(&out, encoder, shell)?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::found;
 use crate::Outcome;
 use crate::shell::{Shell, nerpipe, root, target};
 
@@ -62,7 +63,7 @@ pub(crate) fn run(settings: &Settings<'_>, shell: &mut Shell) -> Outcome<Value> 
         .map_err(|error| format!("cannot create a throwaway project: {error}"))?;
     let bench = Bench {
         project: project.path().to_owned(),
-        encoder: absolute(settings.encoder)?,
+        encoder: found(settings.encoder)?,
         python: settings.python.map(Path::to_owned),
         text: fs::read_to_string(settings.corpus)
             .map_err(|error| format!("cannot read `{}`: {error}", settings.corpus.display()))?,
@@ -288,10 +289,6 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-fn absolute(path: &Path) -> Outcome<PathBuf> {
-    fs::canonicalize(path).map_err(|error| format!("cannot find `{}`: {error}", path.display()))
 }
 
 #[cfg(test)]

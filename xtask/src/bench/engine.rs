@@ -111,7 +111,8 @@ pub(crate) fn run(task: &Task<'_>, shell: &mut Shell) -> Outcome {
     Ok(())
 }
 
-fn absolute(path: &Path) -> Outcome<PathBuf> {
+/// The path from the root, of something that is there.
+pub(crate) fn absolute(path: &Path) -> Outcome<PathBuf> {
     // A link stays one: a virtual environment's Python is told by its own path.
     std::path::absolute(path)
         .ok()
